@@ -1,0 +1,92 @@
+"""Every option of a node: type, default, unit and help, in one place.
+
+`conf/nova.toml` is printed from these structs and a test holds them equal. Configuration is read once, checked,
+frozen and passed in; nothing reads it from a global.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class Control(Section):
+    """The control plane (ZeroMQ, CURVE)."""
+
+    address: Annotated[str, Meta(description="host:port of the coordinator; it listens there, all others dial it")] = (
+        "127.0.0.1:29200"
+    )
+    coordinator: Annotated[Name, Meta(description="name under which the coordinator's key is trusted")] = "coordinator"
+    heartbeat_s: Annotated[Seconds, Meta(description="s; pause between two heartbeats")] = 0.5
+    dead_after_s: Annotated[Seconds, Meta(description="s; silence after which a peer counts as dead")] = 2.0
+    reconnect_s: Annotated[Seconds, Meta(description="s; first pause before dialling again, grows with jitter")] = 0.2
+    reconnect_max_s: Annotated[Seconds, Meta(description="s; longest pause before dialling again")] = 5.0
+
+
+class Engine(Section):
+    """The child process that holds a stage of the model."""
+
+    start_s: Annotated[Seconds, Meta(description="s; limit from process start to its first message")] = 60.0
+    join_s: Annotated[Seconds, Meta(description="s; limit for opening, joining and verifying a group")] = 10.0
+    load_s: Annotated[Seconds, Meta(description="s; limit for loading a stage's layers")] = 600.0
+    stop_s: Annotated[Seconds, Meta(description="s; an engine asked to stop is killed after this")] = 3.0
+    silent_s: Annotated[Seconds, Meta(description="s; an engine without a heartbeat for this long is killed")] = 10.0
+    transfer_s: Annotated[Seconds, Meta(description="s; limit for one tensor to be sent")] = 30.0
+    prefill_chunk: Annotated[int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this")] = 2048
+    max_tensor_bytes: Annotated[int, Meta(ge=1024, description="bytes; largest tensor accepted from a peer")] = 1 << 30
+    cpu_blas: Annotated[
+        str, Meta(description="Linux: BLAS preloaded into engines: auto (OpenBLAS if found), off, or a library's path")
+    ] = "auto"
+    threads: Annotated[int, Meta(ge=0, description="CPU threads of the BLAS; 0 leaves it to the library")] = 0
+    cpus: Annotated[list[int], Meta(description="Linux: CPU numbers that engines are pinned to; empty is all")] = []
+
+
+class Transport(Section):
+    """The data plane between engines."""
+
+    order: Annotated[list[str], Meta(description="transports that may be used, best first")] = ["tcp", "zmq"]
+    host: Annotated[str, Meta(description="numeric address of this node that the other engines can dial")] = "127.0.0.1"
+    options: Annotated[
+        dict[str, dict[str, Any]], Meta(description="options per plugin, as in [transport.options.tcp]")
+    ] = {}
+
+
+class Deployment(Section):
+    """What the coordinator serves. Workers leave this table out."""
+
+    model: Annotated[
+        str, Meta(description="folder, name in $NOVA_HOME/models, hub id, or emulated:PROFILE; empty serves nothing")
+    ] = ""
+    nodes: Annotated[list[Name], Meta(description="nodes in pipeline order; the first embeds, the last samples")] = []
+    split: Annotated[list[int], Meta(description="layers per node, in the same order; empty splits evenly")] = []
+
+
+class Log(Section):
+    """Logs go to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is written")] = (
+        "info"
+    )
+    format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
+
+
+class NodeConfig(Section):
+    """One `nova-node` daemon."""
+
+    name: Annotated[str, Meta(description="this node's name, the name of its key; empty takes the host's name")] = ""
+    role: Annotated[Literal["worker", "coordinator"], Meta(description="one coordinator per cluster")] = "worker"
+    home: Annotated[str, Meta(description="keys, models and run files; empty takes $NOVA_HOME or ~/.cache/nova")] = ""
+    control: Control = Control()
+    engine: Engine = Engine()
+    transport: Transport = Transport()
+    deployment: Deployment = Deployment()
+    log: Log = Log()

@@ -1,0 +1,385 @@
+"""Every control message, typed and frozen. A field of the wrong type or an unknown field is a protocol error.
+
+    session      Hello -> Welcome | Refused;  Heartbeat both ways;  Goodbye
+    engine       coordinator -> daemon: StartEngine, StopEngine     daemon -> coordinator: EngineExited
+                 engine -> daemon -> coordinator: EngineState, Gather, Tokens, StreamFailed
+                 coordinator -> daemon -> engine: Gathered, Begin, Cancel
+    client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon;  StatusQuery -> StatusReply
+
+Times are seconds unless a name ends in _ns, _us or _ms; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Root of all control messages."""
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A value inside a message."""
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+class NodeFacts(Record):
+    """What a machine is. `boot_id` is equal for two nodes exactly when they share a monotonic clock."""
+
+    host: str
+    system: str
+    arch: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    boot_id: str
+    python: str
+    nova: str
+    mlx: str
+
+
+class AttachmentOffer(Record):
+    """One way a node is attached: see `nova.transport.api.Attachment`."""
+
+    domain: str
+    address: str
+    latency_s: float
+    bandwidth_bytes_s: float
+
+
+class TransportOffer(Record):
+    """A transport as one node offers it: either `unavailable` says why not, or the rest is filled in."""
+
+    name: str
+    version: str = ""
+    api: tuple[int, int] = (0, 0)
+    caps: list[str] = []
+    attachments: list[AttachmentOffer] = []
+    unavailable: str | None = None
+
+
+class EngineKey(Record):
+    """Names one engine: the group, the generation of that group, and the rank in it."""
+
+    group: str
+    generation: int
+    rank: int
+
+
+class Sampling(Record):
+    """How tokens are chosen; temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class TokenTiming(Record):
+    """One pass of a chunk through all stages, as its driver saw it.
+
+    `hops` has per stage: received_ns (that stage's clock), waited_us, compute_us. `sent_ns` is when the driver
+    sent the chunk to stage 0 and `done_ns` when the token was sampled, both on the driver's clock.
+    """
+
+    position: int
+    width: int
+    prefill: bool
+    sent_ns: int
+    done_ns: int
+    hops: list[tuple[int, int, int]]
+
+
+# --- session --------------------------------------------------------------------------------------------------------
+
+
+class Hello(Message):
+    """First message of a session. `role` is "worker" or "client"; a worker's name must be its key's name."""
+
+    name: str
+    role: str
+    nova: str
+    facts: NodeFacts | None = None
+    offers: list[TransportOffer] = []
+
+
+class Welcome(Message):
+    """The session stands; both sides send a heartbeat each `heartbeat_s`, silence of `dead_after_s` is death."""
+
+    coordinator: str
+    heartbeat_s: float
+    dead_after_s: float
+
+
+class Refused(Message):
+    """The session is not wanted. `retry` says whether a fresh Hello may help."""
+
+    reason: str
+    retry: bool
+
+
+class Heartbeat(Message):
+    """Sent both ways. `echo_ns` returns the peer's last sent_ns and `held_ns` how long ago that one arrived,
+    so that each side can measure the round trip and the offset between the two clocks."""
+
+    sent_ns: int
+    echo_ns: int = 0
+    held_ns: int = 0
+
+
+class Goodbye(Message):
+    """An orderly end: the peer is gone on purpose, at once."""
+
+    reason: str
+
+
+# --- engines --------------------------------------------------------------------------------------------------------
+
+
+class EngineSpec(Record):
+    """All that an engine needs to take its place in a group."""
+
+    model: str
+    first_layer: int
+    last_layer: int
+    layers: int
+    size: int
+    host: str
+    transport: str
+    options: dict[str, Any]
+    ticket: bytes
+    join_s: float
+    load_s: float
+    transfer_s: float
+    prefill_chunk: int
+    max_tensor_bytes: int
+    cpu_blas: str
+    threads: int
+    cpus: list[int] = []
+
+
+class StartEngine(Message):
+    engine: EngineKey
+    spec: EngineSpec
+
+
+class StopEngine(Message):
+    engine: EngineKey
+    reason: str
+
+
+class EngineState(Message):
+    """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people."""
+
+    engine: EngineKey
+    phase: str
+    pid: int = 0
+    detail: str = ""
+    weight_bytes: int = 0
+    memory_bytes: int = 0
+    links: list[str] = []
+
+
+class EngineExited(Message):
+    """An engine process ended. `asked` is true when the daemon had been told to stop it."""
+
+    engine: EngineKey
+    pid: int
+    asked: bool
+    reason: str
+    log_tail: list[str] = []
+
+
+class Gather(Message):
+    """One rank's blob of an all-gather; the coordinator answers every rank at once when it has them all."""
+
+    engine: EngineKey
+    round: int
+    blob: bytes
+
+
+class Gathered(Message):
+    engine: EngineKey
+    round: int
+    blobs: list[bytes]
+
+
+class Begin(Message):
+    """To the driver: generate. `stream` names the request inside the group."""
+
+    engine: EngineKey
+    stream: int
+    prompt: list[int]
+    max_tokens: int
+    stop_tokens: list[int]
+    sampling: Sampling
+
+
+class Cancel(Message):
+    engine: EngineKey
+    stream: int
+
+
+class Tokens(Message):
+    """From the driver: tokens in order. `finish` is "" while it goes on, else "stop", "length" or "cancelled"."""
+
+    engine: EngineKey
+    stream: int
+    tokens: list[int]
+    finish: str = ""
+    timings: list[TokenTiming] = []
+
+
+class StreamFailed(Message):
+    """The engine lives, this request does not."""
+
+    engine: EngineKey
+    stream: int
+    reason: str
+
+
+# --- clients --------------------------------------------------------------------------------------------------------
+
+
+class Generate(Message):
+    """Ask for text. `chat` applies the model's chat template to the prompt as one user message."""
+
+    request: str
+    prompt: str
+    max_tokens: int
+    sampling: Sampling
+    chat: bool = False
+    deadline_s: float = 3600.0
+
+
+class Abandon(Message):
+    """The client no longer wants the request."""
+
+    request: str
+
+
+class Accepted(Message):
+    request: str
+    prompt_tokens: int
+
+
+class Piece(Message):
+    """Text as it comes: the tokens sampled since the last piece, and what they add to the text."""
+
+    request: str
+    tokens: list[int]
+    text: str
+
+
+class StageShare(Record):
+    """One stage in a report. `layers` counts them; `ms` is the median compute of a decode step."""
+
+    node: str
+    first_layer: int
+    layers: int
+    ms: float
+
+
+class Share(Record):
+    """One row of the breakdown: where a token's time went, median over the decode steps."""
+
+    name: str
+    ms: float
+    share: float
+
+
+class Completed(Message):
+    """The end of a request and its account."""
+
+    request: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_s: float
+    prefill_tok_s: float
+    decode_tok_s: float
+    transport: str
+    stages: list[StageShare]
+    breakdown: list[Share]
+
+
+class Failed(Message):
+    """The request is lost; `reason` names what died or was wrong. `tokens_sent` came before that."""
+
+    request: str
+    reason: str
+    tokens_sent: int = 0
+
+
+class StatusQuery(Message):
+    request: str
+
+
+class EngineStatus(Record):
+    engine: EngineKey
+    node: str
+    phase: str
+    pid: int
+    first_layer: int
+    layers: int
+    weight_bytes: int
+    memory_bytes: int
+    detail: str
+
+
+class NodeStatus(Record):
+    name: str
+    state: str
+    heartbeat_age_s: float
+    rtt_ms: float
+    memory_bytes: int
+    facts: NodeFacts | None
+    transports: list[TransportOffer]
+
+
+class StatusReply(Message):
+    """The whole cluster at one moment. `reasons` says why the deployment is not serving, oldest first."""
+
+    request: str
+    coordinator: str
+    nova: str
+    model: str
+    state: str
+    transport: str
+    generation: int
+    rejected: dict[str, str]
+    nodes: list[NodeStatus]
+    engines: list[EngineStatus]
+    counters: dict[str, int]
+    reasons: list[str] = []
+
+
+KINDS: dict[int, type[Message]] = {
+    1: Hello,
+    2: Welcome,
+    3: Refused,
+    4: Heartbeat,
+    5: Goodbye,
+    10: StartEngine,
+    11: StopEngine,
+    12: EngineState,
+    13: EngineExited,
+    14: Gather,
+    15: Gathered,
+    16: Begin,
+    17: Cancel,
+    18: Tokens,
+    19: StreamFailed,
+    30: Generate,
+    31: Abandon,
+    32: Accepted,
+    33: Piece,
+    34: Completed,
+    35: Failed,
+    36: StatusQuery,
+    37: StatusReply,
+}
+"""The wire code of every message; a code is never used again for another message."""
