@@ -53,7 +53,9 @@ class Engine(Section):
 class Transport(Section):
     """The data plane between engines."""
 
-    order: Annotated[list[str], Meta(description="transports that may be used, best first")] = ["tcp", "zmq"]
+    order: Annotated[list[str], Meta(description="transports that may be used, best first")] = msgspec.field(
+        default_factory=lambda: ["tcp", "zmq"]
+    )
     host: Annotated[str, Meta(description="numeric address of this node that the other engines can dial")] = "127.0.0.1"
     options: Annotated[
         dict[str, dict[str, Any]], Meta(description="options per plugin, as in [transport.options.tcp]")
