@@ -12,14 +12,15 @@ import msgspec
 from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the configuration file."""
 
 
-class Control(Section):
+class Control(Section, frozen=True):
     """The control plane (ZeroMQ, CURVE)."""
 
     address: Annotated[str, Meta(description="host:port of the coordinator; it listens there, all others dial it")] = (
@@ -32,7 +33,7 @@ class Control(Section):
     reconnect_max_s: Annotated[Seconds, Meta(description="s; longest pause before dialling again")] = 5.0
 
 
-class Engine(Section):
+class Engine(Section, frozen=True):
     """The child process that holds a stage of the model."""
 
     start_s: Annotated[Seconds, Meta(description="s; limit from process start to its first message")] = 60.0
@@ -41,7 +42,9 @@ class Engine(Section):
     stop_s: Annotated[Seconds, Meta(description="s; an engine asked to stop is killed after this")] = 3.0
     silent_s: Annotated[Seconds, Meta(description="s; an engine without a heartbeat for this long is killed")] = 10.0
     transfer_s: Annotated[Seconds, Meta(description="s; limit for one tensor to be sent")] = 30.0
-    prefill_chunk: Annotated[int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this")] = 2048
+    prefill_chunk: Annotated[int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this")] = (
+        2048
+    )
     max_tensor_bytes: Annotated[int, Meta(ge=1024, description="bytes; largest tensor accepted from a peer")] = 1 << 30
     cpu_blas: Annotated[
         str, Meta(description="Linux: BLAS preloaded into engines: auto (OpenBLAS if found), off, or a library's path")
@@ -50,7 +53,7 @@ class Engine(Section):
     cpus: Annotated[list[int], Meta(description="Linux: CPU numbers that engines are pinned to; empty is all")] = []
 
 
-class Transport(Section):
+class Transport(Section, frozen=True):
     """The data plane between engines."""
 
     order: Annotated[list[str], Meta(description="transports that may be used, best first")] = msgspec.field(
@@ -62,7 +65,7 @@ class Transport(Section):
     ] = {}
 
 
-class Deployment(Section):
+class Deployment(Section, frozen=True):
     """What the coordinator serves. Workers leave this table out."""
 
     model: Annotated[
@@ -72,7 +75,7 @@ class Deployment(Section):
     split: Annotated[list[int], Meta(description="layers per node, in the same order; empty splits evenly")] = []
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     """Logs go to standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level that is written")] = (
@@ -81,7 +84,7 @@ class Log(Section):
     format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
 
 
-class NodeConfig(Section):
+class NodeConfig(Section, frozen=True):
     """One `nova-node` daemon."""
 
     name: Annotated[str, Meta(description="this node's name, the name of its key; empty takes the host's name")] = ""

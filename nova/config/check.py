@@ -1,0 +1,75 @@
+"""What must hold between values, beyond each value's own type. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
+
+from nova.config.schema import NAME_PATTERN, Deployment, NodeConfig
+
+Problem = tuple[str, str]
+"""A dotted key and what is wrong there."""
+
+
+def problems(config: NodeConfig) -> Iterator[Problem]:
+    """Everything that is wrong, the most basic first; empty for a usable configuration."""
+    if config.name and not re.match(NAME_PATTERN, config.name):
+        yield "name", f"expected letters, digits, '.', '_' and '-' (at most 63), got {config.name!r}"
+    yield from _control(config)
+    yield from _transport(config)
+    yield from deployment_problems(config.deployment)
+
+
+def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
+    """Whether model, nodes and split fit each other."""
+    nodes, split = deployment.nodes, deployment.split
+    twice = _first_duplicate(nodes)
+    if twice is not None:
+        yield "deployment.nodes", f"{twice!r} stands there twice; a node holds one stage"
+    if deployment.model and not nodes:
+        yield "deployment.nodes", f"is empty: name the nodes that shall hold {deployment.model!r}, in pipeline order"
+    if nodes and not deployment.model:
+        yield "deployment.model", f"is empty, but deployment.nodes names {len(nodes)}: say which model they shall hold"
+    if split and len(split) != len(nodes):
+        yield "deployment.split", f"has {len(split)} numbers for {len(nodes)} nodes; give one number of layers per node"
+    for index, layers in enumerate(split):
+        if layers < 1:
+            yield f"deployment.split[{index}]", f"expected at least 1 layer, got {layers}"
+
+
+def _control(config: NodeConfig) -> Iterator[Problem]:
+    control = config.control
+    host, colon, port = control.address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        yield "control.address", f"expected host:port with a port up to 65535, got {control.address!r}"
+    if control.dead_after_s <= control.heartbeat_s:
+        yield (
+            "control.dead_after_s",
+            f"{control.dead_after_s} s must be longer than control.heartbeat_s ({control.heartbeat_s} s)",
+        )
+    if control.reconnect_max_s < control.reconnect_s:
+        yield (
+            "control.reconnect_max_s",
+            f"{control.reconnect_max_s} s must not be shorter than control.reconnect_s ({control.reconnect_s} s)",
+        )
+
+
+def _transport(config: NodeConfig) -> Iterator[Problem]:
+    transport = config.transport
+    if not transport.order:
+        yield "transport.order", "is empty: name at least one transport"
+    twice = _first_duplicate(transport.order)
+    if twice is not None:
+        yield "transport.order", f"{twice!r} stands there twice"
+    try:
+        address = ipaddress.ip_address(transport.host)
+    except ValueError:
+        yield "transport.host", f"expected a numeric address such as 192.168.2.1, got {transport.host!r}"
+        return
+    if address.is_unspecified or address.is_multicast:
+        yield "transport.host", f"{transport.host} is not an address that other engines can dial"
+
+
+def _first_duplicate(names: Sequence[str]) -> str | None:
+    return next((name for index, name in enumerate(names) if name in names[:index]), None)
