@@ -172,7 +172,10 @@ class StopEngine(Message):
 
 
 class EngineState(Message):
-    """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people."""
+    """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people.
+
+    In phase "failed" the detail is the reason and `error` the name of its class in nova.errors.
+    """
 
     engine: EngineKey
     phase: str
@@ -180,16 +183,19 @@ class EngineState(Message):
     detail: str = ""
     weight_bytes: int = 0
     memory_bytes: int = 0
-    links: list[str] = []
+    error: str = ""
 
 
 class EngineExited(Message):
-    """An engine process ended. `asked` is true when the daemon had been told to stop it."""
+    """An engine process ended. `asked` is true when the daemon had been told to stop it; `error` is the class
+    name of the failure that it reported itself, "" when it could not."""
 
     engine: EngineKey
     pid: int
     asked: bool
     reason: str
+    phase: str
+    error: str = ""
     log_tail: list[str] = []
 
 

@@ -8,5 +8,6 @@ JOIN = "join"  # all ranks connect at one go
 VERIFY = "verify"  # stamps and an echo cross the data plane
 LOAD = "load"  # the stage's layers come into memory
 READY = "ready"  # chunks may come
+FAILED = "failed"  # it says why and ends
 
 ORDER = (BOOT, OPEN, JOIN, VERIFY, LOAD, READY)

@@ -1,0 +1,123 @@
+"""The engine's line to its daemon: one thread, one DEALER socket, and the lifeline.
+
+The thread never computes and never waits for a peer, so it goes on sending heartbeats while the main thread is in
+MLX or in a transport. It also watches the lifeline: standard input, whose other end only the daemon holds. When
+the daemon dies, however it dies, the line closes and the engine is gone at once: no orphan.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+
+import structlog
+import zmq
+
+from nova.clock import Deadline
+from nova.errors import FormingFailed, ProtocolError
+from nova.wire.codec import MAX_BODY_BYTES, decode, encode
+from nova.wire.messages import EngineKey, Gather, Gathered, Heartbeat, Message
+
+log = structlog.get_logger(__name__)
+
+DAEMON_IS_GONE = 70
+"""Exit status of an engine whose daemon died; nobody is left to read it but a test."""
+
+
+class ControlLine:
+    """Sends from any thread; what arrives goes to `inbox`, except gathers, which the forming thread awaits."""
+
+    def __init__(self, endpoint: str, identity: bytes, heartbeat_s: float) -> None:
+        self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._gathered: queue.SimpleQueue[Gathered] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._waker, self._woken = socket.socketpair()
+        self._heartbeat_s = heartbeat_s
+        self._sequence = 0
+        self._closing = False
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, identity)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY_BYTES)
+        self._socket.connect(endpoint)
+        self._thread = threading.Thread(target=self._run, name="nova-control", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the control thread. Never blocks: what queues here is bounded by one per chunk."""
+        self._outbox.put(message)
+        self._waker.send(b"\0")
+
+    def all_gather(self, key: EngineKey, round_: int, blob: bytes, deadline: Deadline) -> list[bytes]:
+        """Every rank's blob. Raises FormingFailed at the deadline."""
+        self.send(Gather(key, round_, blob))
+        while True:
+            try:
+                answer = self._gathered.get(timeout=deadline.remaining())
+            except queue.Empty:
+                raise FormingFailed("gather", "control plane", key.rank, f"round {round_} is incomplete") from None
+            if answer.round == round_:
+                return answer.blobs
+
+    def close(self) -> None:
+        """Flush what was sent, at most a second, and end the thread."""
+        self._closing = True
+        self._waker.send(b"\0")
+        self._thread.join(timeout=2.0)
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._woken.fileno(), zmq.POLLIN)
+        poller.register(sys.stdin.fileno(), zmq.POLLIN)
+        due = time.monotonic()
+        while True:
+            ready = dict(poller.poll(max(0.0, due - time.monotonic()) * 1000))
+            if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
+                os._exit(DAEMON_IS_GONE)
+            if time.monotonic() >= due:
+                self._emit(Heartbeat(time.monotonic_ns()))
+                due = time.monotonic() + self._heartbeat_s
+            if self._woken.fileno() in ready:
+                self._woken.recv(4096)
+                self._drain()
+                if self._closing:
+                    self._socket.close()
+                    self._context.term()
+                    return
+            if self._socket in ready:
+                self._receive()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._emit(self._outbox.get_nowait())
+            except queue.Empty:
+                return
+
+    def _emit(self, message: Message) -> None:
+        self._sequence += 1
+        try:
+            self._socket.send_multipart(encode(message, self._sequence), zmq.NOBLOCK)
+        except zmq.Again:  # a thousand messages behind: the daemon is stopped, and will judge itself when it wakes
+            log.warning("control line is full, message dropped", kind=type(message).__name__)
+
+    def _receive(self) -> None:
+        try:
+            message, _ = decode(self._socket.recv_multipart(zmq.NOBLOCK))
+        except ProtocolError as error:
+            log.warning("malformed message from the daemon dropped", error=str(error))
+            return
+        if isinstance(message, Gathered):
+            self._gathered.put(message)
+            return
+        self.inbox.put(message)
+
+

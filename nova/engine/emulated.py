@@ -1,0 +1,45 @@
+"""A stage whose arithmetic is a timed wait; everything round it is the real thing. See `nova.plan.profiles`."""
+
+from __future__ import annotations
+
+import time
+
+import mlx.core as mx
+
+from nova.plan.profiles import VOCABULARY, Profile
+
+TEXT = b"All work and no play makes a pipeline wait. "
+
+
+class EmulatedStage:
+    """The same methods as `nova.model.stage.StageModel`; its cache counts the positions it has seen."""
+
+    weight_bytes = 0
+
+    def __init__(self, profile: Profile, first_layer: int) -> None:
+        starts = [sum(profile.split[:stage]) for stage in range(len(profile.split))]
+        self._seconds = profile.stage_ms[starts.index(first_layer)] / 1000
+        self._hidden = profile.hidden
+        self._position = 0
+
+    def make_cache(self) -> list[mx.array]:
+        return [mx.zeros((1,), mx.int32)]
+
+    def cache_state(self, cache: list[mx.array]) -> list[mx.array]:
+        return cache
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """Token ids [1, n] to a hidden state [1, n, hidden] in bfloat16, all zeros."""
+        return mx.zeros((1, tokens.shape[1], self._hidden), mx.bfloat16)
+
+    def run(self, hidden: mx.array, cache: list[mx.array]) -> mx.array:
+        """The hidden state as it came, after this stage's time."""
+        time.sleep(self._seconds)
+        cache[0] = cache[0] + hidden.shape[1]
+        return hidden
+
+    def head(self, hidden: mx.array) -> mx.array:
+        """Logits [1, n, VOCABULARY] that choose the letters of a sentence, one after the other."""
+        token = TEXT[self._position % len(TEXT)]
+        self._position += 1
+        return mx.zeros((1, hidden.shape[1], VOCABULARY)).at[..., token].add(1.0)

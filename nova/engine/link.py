@@ -1,0 +1,123 @@
+"""Chunks over a group: header and tensor out without a copy, and a thread that receives ahead of the computation.
+
+Chunks flow one way round the ring of ranks: hidden states from stage r to r+1, token ids from the last stage back
+to stage 0. So each engine receives from one peer and sends to one peer.
+
+A received tensor lands directly in memory that MLX owns (an evaluated uint8 array, written through its buffer), so
+it is never copied again. Such a slot goes back to the pool once the chunk's outputs are evaluated; a thread that
+finds no free slot waits, and the transport's back-pressure does the rest.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+import numpy as np
+
+from nova.clock import Deadline
+from nova.errors import GroupClosed, NovaError, TransferTimeout
+from nova.transport.api import Group
+from nova.wire.tensor import HEADER_BYTES, Header
+
+IDLE_S = 3600.0
+"""How long one wait for the next chunk lasts before it is taken up again: idling is not an error."""
+
+SLOTS = 4
+"""Tensors that may be received ahead; more only moves the queue from the sender's kernel to our memory."""
+
+
+@dataclass
+class Received:
+    """A chunk as it arrived. `slot` must be given back with `Link.release` when nothing refers to it any more."""
+
+    header: Header
+    slot: mx.array
+    at_ns: int
+
+    def array(self) -> mx.array:
+        """The tensor, sharing the slot's memory."""
+        data = self.slot[: self.header.nbytes] if self.slot.size != self.header.nbytes else self.slot
+        return data.view(getattr(mx, self.header.dtype)).reshape(self.header.shape)
+
+
+@dataclass
+class LinkFailed:
+    """The receiving side broke; nothing more will come."""
+
+    error: NovaError
+
+
+class Link:
+    """One engine's place in the ring of chunks."""
+
+    def __init__(
+        self, group: Group, inbox: queue.SimpleQueue[object], transfer_s: float, max_tensor_bytes: int
+    ) -> None:
+        self.group = group
+        self._inbox = inbox
+        self._transfer_s = transfer_s
+        self._limit = max_tensor_bytes
+        self._next = (group.rank + 1) % group.size
+        self._previous = (group.rank - 1) % group.size
+        self._free: queue.SimpleQueue[mx.array | None] = queue.SimpleQueue()
+        for _ in range(SLOTS):
+            self._free.put(None)
+        self._thread = threading.Thread(target=self._receive_all, name="nova-receive", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, header: Header, tensor: mx.array) -> None:
+        """Send an evaluated, contiguous array to the next rank. Raises TransportError."""
+        parts = [header.pack(), bytes_of(tensor)] if tensor.size else [header.pack()]
+        self.group.send(parts, self._next, Deadline.after(self._transfer_s))
+
+    def release(self, chunk: Received) -> None:
+        """The chunk's tensor is no longer referred to: its memory may be written again."""
+        self._free.put(chunk.slot)
+
+    def _receive_all(self) -> None:
+        try:
+            while True:
+                self._inbox.put(self._receive())
+        except GroupClosed:
+            return
+        except NovaError as error:
+            self._inbox.put(LinkFailed(error))
+
+    def _receive(self) -> Received:
+        head = bytearray(HEADER_BYTES)
+        while True:
+            try:
+                self.group.recv_into(head, self._previous, Deadline.after(IDLE_S))
+                break
+            except TransferTimeout:
+                continue
+        at_ns = time.monotonic_ns()
+        header = Header.unpack(head, self._limit)
+        slot = self._slot(header.nbytes)
+        if header.nbytes:
+            body = memoryview(cast("bytes", slot))[: header.nbytes]
+            self.group.recv_into(body, self._previous, Deadline.after(self._transfer_s))
+        return Received(header, slot, at_ns)
+
+    def _slot(self, nbytes: int) -> mx.array:
+        slot = self._free.get()
+        if slot is None or slot.size < nbytes:
+            slot = mx.zeros((max(nbytes, 1),), mx.uint8)
+            mx.eval(slot)
+        return slot
+
+
+def bytes_of(tensor: mx.array) -> memoryview:
+    """The bytes of an evaluated array, not copied. A non-contiguous array raises BufferError.
+
+    Going through `memoryview` is what refuses a strided array: sockets take MLX's buffer as if it were contiguous
+    and would send the wrong bytes. NumPy then drops the format, because `bfloat16` is none that Python can cast.
+    """
+    return memoryview(np.frombuffer(memoryview(cast("bytes", tensor)), np.uint8))

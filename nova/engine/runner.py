@@ -1,0 +1,189 @@
+"""The chunk loop: the one thread of an engine that computes.
+
+It takes chunks and control messages from one inbox. A chunk goes through this stage's layers and on to the next
+rank; at the last stage a token is sampled, and the driver decides what goes round next.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import mlx.core as mx
+import structlog
+from mlx_lm.sample_utils import make_sampler
+
+from nova.engine.driver import Driver, Plan
+from nova.engine.link import Link, LinkFailed, Received
+from nova.errors import EngineError
+from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, StopEngine, Tokens, TokenTiming
+from nova.wire.tensor import Flags, Header, Hop, Kind
+
+log = structlog.get_logger(__name__)
+
+
+class Stage(Protocol):
+    """What the loop asks of a stage; `nova.model.stage.StageModel` and `EmulatedStage` are it."""
+
+    def make_cache(self) -> Any: ...
+    def cache_state(self, cache: Any) -> Any: ...
+    def embed(self, tokens: mx.array) -> mx.array: ...
+    def run(self, hidden: mx.array, cache: Any) -> mx.array: ...
+    def head(self, hidden: mx.array) -> mx.array: ...
+
+
+@dataclass
+class Sampling:
+    """A request as the last stage sees it."""
+
+    driver: Driver
+    sampler: Callable[[mx.array], mx.array]
+    sent_ns: dict[int, int]
+
+
+class Runner:
+    """One engine's loop. `link` is None where one engine is the whole pipeline."""
+
+    def __init__(
+        self,
+        key: EngineKey,
+        spec: EngineSpec,
+        stage: Stage,
+        link: Link | None,
+        inbox: queue.SimpleQueue[object],
+        send: Callable[[Message], None],
+    ) -> None:
+        self._key = key
+        self._spec = spec
+        self._stage = stage
+        self._link = link
+        self._inbox = inbox
+        self._send = send
+        self._is_last = key.rank == spec.size - 1
+        self._caches: dict[int, Any] = {}
+        self._requests: dict[int, Sampling] = {}
+
+    def run(self) -> str:
+        """Serve until told to stop; returns the reason given. Raises TransportError when the group breaks."""
+        while True:
+            match self._inbox.get():
+                case Received() as chunk:
+                    self._chunk(chunk)
+                case Begin() as begin:
+                    self._begin(begin)
+                case Cancel(stream=stream):
+                    self._cancel(stream)
+                case StopEngine(reason=reason):
+                    return reason
+                case LinkFailed(error=error):
+                    raise error
+                case other:
+                    raise EngineError(f"the engine got {type(other).__name__}, which is not for engines")
+
+    # --- every stage ------------------------------------------------------------------------------------------------
+
+    def _chunk(self, chunk: Received) -> None:
+        header, started_ns = chunk.header, time.monotonic_ns()
+        if header.flags & Flags.LAST:
+            self._caches.pop(header.stream, None)
+            self._release(chunk)
+            if not self._is_last:
+                self._forward(header, mx.zeros((0,), mx.uint32))
+            return
+        if header.flags & Flags.FIRST:
+            self._caches[header.stream] = self._stage.make_cache()
+        cache = self._caches.get(header.stream)
+        if cache is None:  # the request ended while this chunk was under way
+            self._release(chunk)
+            return
+        hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
+        hidden = self._stage.run(hidden, cache)
+        token = self._sample(header, hidden, cache) if self._is_last else None
+        if not self._is_last:
+            mx.eval(hidden)
+        hop = Hop(chunk.at_ns, (started_ns - chunk.at_ns) // 1000, (time.monotonic_ns() - started_ns) // 1000)
+        header.hops.append(hop)
+        if self._is_last:
+            self._release(chunk)
+            self._landed(header, token)
+        else:
+            self._forward(header, hidden)
+            self._release(chunk)  # after the send: a stage may pass its input on as it is
+
+    def _forward(self, header: Header, tensor: mx.array) -> None:
+        header.kind, header.dtype, header.shape = Kind.HIDDEN, str(tensor.dtype).rpartition(".")[2], tuple(tensor.shape)
+        self._emit(header, tensor)
+
+    def _emit(self, header: Header, tensor: mx.array) -> None:
+        if self._link is not None:
+            self._link.send(header, tensor)
+        else:
+            self._inbox.put(Received(header, tensor.reshape(-1).view(mx.uint8), time.monotonic_ns()))
+
+    def _release(self, chunk: Received) -> None:
+        if self._link is not None:
+            self._link.release(chunk)
+
+    # --- the last stage ---------------------------------------------------------------------------------------------
+
+    def _sample(self, header: Header, hidden: mx.array, cache: Any) -> int | None:
+        """The next token after the chunk, or None for prefill, whose only fruit is the cache."""
+        request = self._requests.get(header.stream)
+        if header.flags & Flags.PREFILL or request is None:
+            mx.eval(self._stage.cache_state(cache))
+            return None
+        logits = self._stage.head(hidden)[:, -1, :]
+        sampling = request.driver.begin.sampling
+        if sampling.temperature:
+            # Keyed by position: the same seed gives the same text however the work was cut into chunks.
+            mx.random.seed((sampling.seed * 0x9E3779B97F4A7C15 + header.position + header.width) % 2**64)
+        return int(request.sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
+
+    def _landed(self, header: Header, token: int | None) -> None:
+        request = self._requests.get(header.stream)
+        if request is None:
+            return
+        driver = request.driver
+        if token is None:
+            driver.prefilled()
+        else:
+            driver.sampled(token)
+        timing = TokenTiming(
+            header.position, header.width, token is None, request.sent_ns.pop(header.position, 0), time.monotonic_ns(),
+            [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops],
+        )  # fmt: skip
+        self._advance(header.stream, request)  # the next chunk first: the report can wait, the pipeline cannot
+        tokens = [] if token is None else [token]
+        self._send(Tokens(self._key, header.stream, tokens, driver.finish, [timing]))
+
+    def _begin(self, begin: Begin) -> None:
+        sampling = begin.sampling
+        sampler = make_sampler(sampling.temperature, top_p=sampling.top_p if sampling.top_p < 1.0 else 0.0)
+        driver = Driver(begin, self._spec.prefill_chunk, self._spec.size + 1)
+        self._requests[begin.stream] = request = Sampling(driver, sampler, {})
+        self._advance(begin.stream, request)
+
+    def _cancel(self, stream: int) -> None:
+        request = self._requests.get(stream)
+        if request is None:
+            return
+        request.driver.cancel()
+        self._advance(stream, request)
+        self._send(Tokens(self._key, stream, [], request.driver.finish))
+
+    def _advance(self, stream: int, request: Sampling) -> None:
+        """Send what the driver wants sent; at the end tell every stage to drop its cache."""
+        while (plan := request.driver.next()) is not None:
+            request.sent_ns[plan.position] = time.monotonic_ns()
+            self._emit(self._tokens_header(stream, plan), mx.array([plan.tokens], mx.uint32))
+        if request.driver.finish and self._requests.pop(stream, None):
+            end = Plan(0, [], Flags.LAST)
+            self._emit(self._tokens_header(stream, end), mx.zeros((0,), mx.uint32))
+
+    def _tokens_header(self, stream: int, plan: Plan) -> Header:
+        width = len(plan.tokens)
+        shape = (1, width) if width else (0,)
+        return Header(Kind.TOKENS, stream, 0, plan.position, width, plan.flags, "uint32", shape, [])

@@ -1,0 +1,24 @@
+"""Which stage an engine loads: real layers, or an emulation of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nova.engine.emulated import EmulatedStage
+from nova.engine.runner import Stage
+from nova.model.locate import locate
+from nova.model.stage import load_stage
+from nova.plan.profiles import find_profile, is_emulated
+from nova.wire.messages import EngineSpec
+
+
+def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:
+    """The stage that `spec` describes, its weights in memory. Raises ModelError."""
+    if is_emulated(spec.model):
+        return EmulatedStage(find_profile(spec.model), spec.first_layer)
+
+    def progress(done: int, total: int) -> None:
+        report(f"{done >> 20} of {total >> 20} MiB")
+
+    return load_stage(locate(spec.model, Path(home)), spec.first_layer, spec.last_layer, progress)

@@ -1,0 +1,201 @@
+"""What a node does for its coordinator: run engines, and pass on what engines and coordinator say to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from nova import __version__
+from nova.config.schema import NodeConfig
+from nova.errors import EngineError, NodeLost
+from nova.node.blas import Blas, choose, environment
+from nova.node.facts import gather
+from nova.node.ipc import EngineLines
+from nova.node.process import EngineProcess
+from nova.wire.boot import Boot
+from nova.wire.messages import (
+    Begin,
+    Cancel,
+    EngineExited,
+    EngineKey,
+    EngineState,
+    Gather,
+    Gathered,
+    Heartbeat,
+    Hello,
+    Message,
+    StartEngine,
+    StopEngine,
+    StreamFailed,
+    Tokens,
+    TransportOffer,
+    Welcome,
+)
+from nova.wire.phases import READY
+
+log = structlog.get_logger(__name__)
+
+ENGINE_HEARTBEAT_S = 0.5
+
+
+class NodeAgent:
+    """Handler of the spoke's session, and owner of this node's engines. `send` goes to the coordinator."""
+
+    def __init__(self, config: NodeConfig, home: Path, offers: Sequence[TransportOffer]) -> None:
+        self.send: Callable[[Message], None] = _no_session
+        self._config = config
+        self._home = home
+        self._offers = list(offers)
+        self._facts = gather()
+        self._lines = EngineLines(self._from_engine)
+        self._engines: dict[bytes, EngineProcess] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._blas: Blas = choose(config.engine.cpu_blas)
+        if self._blas.advice:
+            log.warning(self._blas.advice)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the engines' socket is."""
+        return self._lines.endpoint
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames dropped at the engines' socket, by cause."""
+        return dict(self._lines.counters)
+
+    def hello(self) -> Hello:
+        return Hello(self._config.name, "worker", __version__, self._facts, self._offers)
+
+    async def run(self) -> None:
+        """Listen to engines until cancelled; then no engine is left."""
+        try:
+            await self._lines.run()
+        finally:
+            await self._end_all()
+            self._lines.close()
+
+    # --- from the coordinator ---------------------------------------------------------------------------------------
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """A coordinator that does not know our engines starts afresh, so whatever still runs here is of no use."""
+        log.info("joined", coordinator=welcome.coordinator)
+        for engine in self._engines.values():
+            self._stop(engine, "the session with the coordinator began anew")
+
+    def lost(self, why: str) -> None:
+        log.warning("coordinator lost", reason=why)
+
+    def received(self, message: Message) -> None:
+        match message:
+            case StartEngine():
+                self._start(message)
+            case StopEngine(engine=key):
+                if (engine := self._find(key)) is not None:
+                    self._stop(engine, message.reason)
+            case Gathered(engine=key) | Begin(engine=key) | Cancel(engine=key):
+                self._to_engine(key, message)
+            case other:
+                log.warning("message for a coordinator dropped", kind=type(other).__name__)
+
+    def _start(self, start: StartEngine) -> None:
+        if self._find(start.engine) is not None:
+            log.warning("engine is running already", engine=_label(start.engine))
+            return
+        engine = EngineProcess(start.engine, start.spec, self._config.engine, self._lines.admit())
+        self._engines[engine.identity] = engine
+        task = asyncio.create_task(self._life(engine, start))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _life(self, engine: EngineProcess, start: StartEngine) -> None:
+        """One engine from spawn to exit, and the report of it."""
+        boot = Boot(
+            self._lines.endpoint, engine.identity.hex(), ENGINE_HEARTBEAT_S, str(self._home), self._config.name,
+            _label(engine.key), self._config.log.level, self._config.log.format,
+        )  # fmt: skip
+        # The coordinator's spec says what; how this machine computes is this node's own configuration.
+        limits = self._config.engine
+        try:
+            await engine.spawn(boot, environment(self._blas, limits.threads, dict(os.environ)))
+            status = await engine.supervise()
+            reason = engine.why(status)
+        except OSError as error:
+            reason = f"could not be started: {error}"
+        finally:
+            self._lines.forget(engine.identity)
+            self._engines.pop(engine.identity, None)
+        asked = engine.watch.stop_asked is not None
+        log.info("engine ended", engine=_label(engine.key), pid=engine.pid, reason=reason, asked=asked)
+        tail = [] if asked else list(engine.tail)
+        self._report(EngineExited(engine.key, engine.pid, asked, reason, engine.watch.phase, engine.error, tail))
+
+    def _stop(self, engine: EngineProcess, reason: str) -> None:
+        engine.stop()
+        try:
+            self._lines.send(engine.identity, StopEngine(engine.key, reason))
+        except EngineError:
+            engine.kill(reason)  # it has not connected yet, or hangs: nothing to lose
+
+    def _to_engine(self, key: EngineKey, message: Message) -> None:
+        engine = self._find(key)
+        if engine is None:
+            log.info("message for an engine that is gone dropped", engine=_label(key), kind=type(message).__name__)
+            return
+        try:
+            self._lines.send(engine.identity, message)
+        except EngineError as error:
+            engine.kill(str(error))
+
+    # --- from an engine ---------------------------------------------------------------------------------------------
+
+    def _from_engine(self, identity: bytes, message: Message) -> None:
+        engine = self._engines.get(identity)
+        if engine is None:
+            return
+        engine.on_message(message if isinstance(message, EngineState) else None)
+        if not engine.connected:
+            engine.connected = True
+            self._lines.send(identity, StartEngine(engine.key, engine.spec))
+        match message:
+            case Heartbeat():
+                return
+            case EngineState(engine=key) | Gather(engine=key) | Tokens(engine=key) | StreamFailed(engine=key):
+                if key == engine.key:
+                    self._report(message)
+                if isinstance(message, EngineState) and message.phase == READY:
+                    log.info("engine ready", engine=_label(key), weight_mib=message.weight_bytes >> 20)
+            case other:
+                log.warning("message that engines do not send dropped", kind=type(other).__name__)
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _find(self, key: EngineKey) -> EngineProcess | None:
+        return next((engine for engine in self._engines.values() if engine.key == key), None)
+
+    def _report(self, message: Message) -> None:
+        try:
+            self.send(message)
+        except NodeLost as error:  # the coordinator will ask afresh when it is back
+            log.debug("not reported", kind=type(message).__name__, reason=str(error))
+
+    async def _end_all(self) -> None:
+        for engine in self._engines.values():
+            self._stop(engine, "the daemon ends")
+        if self._tasks:
+            # Stop, SIGTERM and SIGKILL follow each other within this time; supervise() sees to it.
+            await asyncio.wait(self._tasks, timeout=2 * self._config.engine.stop_s + 1.0)
+        for engine in self._engines.values():
+            engine.kill("the daemon ends")
+
+
+def _label(key: EngineKey) -> str:
+    return f"{key.group}.{key.generation}/{key.rank}"
+
+
+def _no_session(message: Message) -> None:
+    raise NodeLost(f"no session with the coordinator yet, {type(message).__name__} not sent")

@@ -1,0 +1,132 @@
+"""One engine process, from spawn to exit, as its daemon holds it.
+
+The process gets a pipe as standard input and never a byte more than its boot line: the pipe is the lifeline that
+ends the engine when this daemon ends, however it ends. What it writes to standard error goes on to ours, and the
+last lines are kept to explain an exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections import deque
+
+import msgspec
+import psutil
+import structlog
+
+from nova.clock import monotonic
+from nova.config.schema import Engine
+from nova.node.watch import Ask, EngineWatch, Kill
+from nova.wire.boot import Boot
+from nova.wire.messages import EngineKey, EngineSpec, EngineState
+from nova.wire.phases import FAILED
+
+log = structlog.get_logger(__name__)
+
+TAIL_LINES = 20
+
+
+class EngineProcess:
+    """A spawned engine. `identity` is its address on the engines' socket."""
+
+    def __init__(self, key: EngineKey, spec: EngineSpec, limits: Engine, identity: bytes) -> None:
+        self.key = key
+        self.spec = spec
+        self.identity = identity
+        self.watch = EngineWatch(limits, spec, monotonic())
+        self.connected = False
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.pid = 0
+        self._failure: EngineState | None = None
+        self._killed: str | None = None
+        self._changed = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def spawn(self, boot: Boot, env: dict[str, str]) -> None:
+        """Start the process. Raises OSError when it cannot be started at all."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nova.engine",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            env=env, start_new_session=True,  # Ctrl-C is for the daemon, which ends its engines in order
+        )  # fmt: skip
+        self.pid = self._process.pid
+        if self.spec.cpus:
+            psutil.Process(self.pid).cpu_affinity(self.spec.cpus)
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(boot) + b"\n")
+
+    def on_message(self, state: EngineState | None) -> None:
+        """Anything came from the engine; `state` if it was a change of phase."""
+        self.watch.on_message(monotonic())
+        if state is not None:
+            self.watch.on_phase(state.phase, monotonic())
+            if state.phase == FAILED:
+                self._failure = state
+        self._changed.set()
+
+    def stop(self) -> None:
+        """It has been asked to stop; from now on the clock runs towards SIGTERM and SIGKILL."""
+        self.watch.on_stop(monotonic())
+        self._changed.set()
+
+    def kill(self, reason: str) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._killed = self._killed or reason
+            self._process.kill()
+
+    async def supervise(self) -> int:
+        """Until the process has ended: act on every verdict of the watch. Returns the exit status."""
+        assert self._process is not None
+        reader = asyncio.create_task(self._read_log())
+        waiter = asyncio.create_task(self._process.wait())
+        try:
+            while not waiter.done():
+                self._changed.clear()
+                changed = asyncio.create_task(self._changed.wait())
+                wait_s = max(0.0, self.watch.due() - monotonic())
+                await asyncio.wait({waiter, changed}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if not waiter.done():
+                    self._act(self.watch.judge(monotonic()))
+            await asyncio.wait({reader}, timeout=1.0)
+            return waiter.result()
+        finally:
+            reader.cancel()
+            waiter.cancel()
+            self.kill("its daemon ended")
+
+    def why(self, status: int) -> str:
+        """Why it ended, in words: our verdict first, then its own, then the signal or status."""
+        if self._killed is not None:
+            return f"killed by its daemon: {self._killed}"
+        if self._failure is not None:
+            return self._failure.detail
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        if status == 0:
+            return "stopped"
+        last = f": {self.tail[-1]}" if self.tail else ""
+        return f"exit status {status}{last}"
+
+    @property
+    def error(self) -> str:
+        return self._failure.error if self._failure is not None else ""
+
+    def _act(self, verdict: Ask | Kill | None) -> None:
+        assert self._process is not None
+        if isinstance(verdict, Ask):
+            log.warning("engine gets SIGTERM", pid=self.pid, reason=verdict.reason)
+            self._process.terminate()
+        elif isinstance(verdict, Kill):
+            log.warning("engine is killed", pid=self.pid, reason=verdict.reason)
+            self.kill(verdict.reason)
+
+    async def _read_log(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        async for raw in self._process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            self.tail.append(line)
+            print(line, file=sys.stderr, flush=True)

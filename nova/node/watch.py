@@ -1,0 +1,96 @@
+"""Whether an engine is to be killed: a pure judge, fed with what its daemon sees and a clock reading.
+
+Whoever can be stuck is watched by somebody who is not. Each phase of an engine has its own limit, and from its
+first message on it must also send heartbeats; silence is a hang, whatever the phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nova.config.schema import Engine
+from nova.wire import phases
+from nova.wire.messages import EngineSpec
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End the process; `reason` is what the user will read."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Send SIGTERM: it was told to stop and has not."""
+
+    reason: str
+
+
+@dataclass
+class EngineWatch:
+    """One engine's clock. `now` is monotonic seconds everywhere."""
+
+    limits: Engine
+    spec: EngineSpec
+    started: float
+    phase: str = phases.BOOT
+    phase_since: float = field(init=False)
+    heard: float | None = None
+    stop_asked: float | None = None
+    terminated: bool = False
+
+    def __post_init__(self) -> None:
+        self.phase_since = self.started
+
+    def on_message(self, now: float) -> None:
+        self.heard = now
+
+    def on_phase(self, phase: str, now: float) -> None:
+        if phase != self.phase:
+            # Opening, joining and verifying share one limit, which began with the first of them.
+            if not (phase in (phases.JOIN, phases.VERIFY) and self.phase in (phases.OPEN, phases.JOIN)):
+                self.phase_since = now
+            self.phase = phase
+
+    def on_stop(self, now: float) -> None:
+        self.stop_asked = self.stop_asked or now
+
+    def due(self) -> float:
+        """The next moment at which `judge` could have something to say."""
+        return min(at for at, _ in self._deadlines())
+
+    def judge(self, now: float) -> Kill | Ask | None:
+        """What to do at `now`; the earliest deadline that has passed speaks."""
+        passed = [(at, verdict) for at, verdict in self._deadlines() if now >= at]
+        if not passed:
+            return None
+        verdict = min(passed, key=lambda pair: pair[0])[1]
+        if isinstance(verdict, Ask):
+            self.terminated = True
+        return verdict
+
+    def _deadlines(self) -> list[tuple[float, Kill | Ask]]:
+        limits, found = self.limits, list[tuple[float, Kill | Ask]]()
+        if self.stop_asked is not None:
+            asked = f"did not stop within {limits.stop_s:g} s"
+            if not self.terminated:
+                found.append((self.stop_asked + limits.stop_s, Ask(asked)))
+            found.append((self.stop_asked + 2 * limits.stop_s, Kill(asked + ", nor at SIGTERM")))
+            return found
+        if self.heard is None:
+            found.append((self.started + limits.start_s, Kill(f"no message within {limits.start_s:g} s of its start")))
+        else:
+            silent = f"silent for {limits.silent_s:g} s in phase {self.phase}"
+            found.append((self.heard + limits.silent_s, Kill(silent)))
+        limit = {
+            phases.OPEN: self.spec.join_s,
+            phases.JOIN: self.spec.join_s,
+            phases.VERIFY: self.spec.join_s,
+            phases.LOAD: self.spec.load_s,
+        }.get(self.phase)
+        if limit is not None:
+            # A second of grace: the engine's own deadline should speak first, it knows more.
+            over = f"phase {self.phase} took longer than {limit:g} s"
+            found.append((self.phase_since + limit + 1.0, Kill(over)))
+        return found
