@@ -1,0 +1,94 @@
+"""One peer's session as the coordinator knows it, and what can happen to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+from nova.control.link import Link
+from nova.control.liveness import NANO, Pulse
+from nova.wire.codec import Frames
+from nova.wire.messages import Hello, Message
+
+SessionId = NewType("SessionId", int)
+"""Rises with each session and is never used again while the coordinator lives."""
+
+
+class Session:
+    """A peer that was admitted and said Hello. Read only for everybody but the table it stands in."""
+
+    def __init__(self, id: SessionId, routing_id: bytes, user: str, hello: Hello, link: Link, pulse: Pulse) -> None:
+        self.id = id
+        self.user = user
+        """The name that the peer's key is trusted under."""
+        self.hello = hello
+        self.routing_id = routing_id
+        self.link = link
+        self.pulse = pulse
+
+    @property
+    def name(self) -> str:
+        """A worker's name is its key's; a client names itself."""
+        return self.hello.name
+
+    @property
+    def role(self) -> str:
+        """ "worker" or "client"."""
+        return self.hello.role
+
+    def age(self, now: float) -> float:
+        """Seconds since the peer was last heard."""
+        return max(0.0, now - self.pulse.liveness.last_heard)
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Least round trip of late, in seconds; None before the first measurement."""
+        rtt = self.pulse.clock.rtt_ns
+        return None if rtt is None else rtt / NANO
+
+    @property
+    def clock_offset_ns(self) -> int | None:
+        """Peer's monotonic clock minus ours, right within half a round trip; None before the first measurement."""
+        return self.pulse.clock.offset_ns
+
+    def __repr__(self) -> str:
+        return f"Session({self.id}, {self.role} {self.name!r})"
+
+
+@dataclass(frozen=True)
+class Joined:
+    session: Session
+
+
+@dataclass(frozen=True)
+class Left:
+    session: Session
+    why: str
+
+
+@dataclass(frozen=True)
+class Received:
+    session: Session
+    message: Message
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Frames to be sent; `session` is None for an answer to somebody who has none."""
+
+    routing_id: bytes
+    frames: Frames
+    session: Session | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A drop worth a line in the log: the 1st, 2nd, 4th, 8th ... of a peer and cause. `count` is the number so far."""
+
+    cause: str
+    user: str
+    detail: str
+    count: int
+
+
+Event = Joined | Left | Received | Reply | Dropped
