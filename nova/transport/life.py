@@ -1,0 +1,71 @@
+"""Whether a group may still be used, and when its resources may go.
+
+A group is whole, then broken or closed; it never goes back. Every call of `send` and `recv_into` runs inside
+`with life:`, so that `abort` from another thread can wake the calls in flight, and the last of them to leave
+releases what they were using. Nothing is freed under the feet of a call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from nova.errors import GroupBroken, GroupClosed, TransportError
+
+
+class Life:
+    """The life of one group. Any thread may call any method."""
+
+    def __init__(self, wake: Callable[[], None], release: Callable[[], None]) -> None:
+        """`wake` makes blocked calls return and must not block; `release` frees everything and is called once."""
+        self._wake = wake
+        self._release = release
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._closed = False
+        self._fault: TransportError | None = None
+
+    def __enter__(self) -> None:
+        """Enter a call. Raises GroupClosed or GroupBroken."""
+        with self._lock:
+            self._check()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            last = self._closed and not self._inside
+        if last:
+            self._release()
+
+    def check(self) -> None:
+        """Raises GroupClosed or GroupBroken, for a call that was woken."""
+        with self._lock:
+            self._check()
+
+    def broke(self, error: TransportError) -> TransportError:
+        """Break the group. Returns the error to raise: after a close on our side, what failed is only its echo."""
+        with self._lock:
+            if self._closed:
+                return GroupClosed(str(error))
+            if self._fault is None:
+                self._fault = error
+            return error
+
+    def close(self) -> bool:
+        """Close; false when that happened before. Blocked calls wake, resources go when the last one has left."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._closed = True
+            self._wake()
+            idle = not self._inside
+        if idle:
+            self._release()
+        return True
+
+    def _check(self) -> None:
+        if self._closed:
+            raise GroupClosed("this group was closed on our side")
+        if self._fault is not None:
+            raise GroupBroken(f"this group broke earlier: {self._fault}") from self._fault
