@@ -49,7 +49,8 @@ _NOT_FOR_US = (m.Hello, m.Welcome)
 
 
 class Dialogue:
-    """`address` names the coordinator in reasons; `counters` is the owner's, and outlives the dialogue."""
+    """`address` names the coordinator in reasons; `counters` is the owner's, and outlives the dialogue.
+    `welcome` is None until the session stands."""
 
     def __init__(self, hello: m.Hello, address: str, control: Control, counters: Counter[str], now: float) -> None:
         self._hello = hello
@@ -60,6 +61,7 @@ class Dialogue:
         self._answer_by = now + control.dead_after_s
         self._pulse: Pulse | None = None
         self._trouble = ""
+        self.welcome: m.Welcome | None = None
 
     @property
     def stands(self) -> bool:
@@ -119,6 +121,7 @@ class Dialogue:
             self._trouble = f"; its Welcome makes no sense: {message}"
             return []
         self._pulse = Pulse(message.heartbeat_s, message.dead_after_s, now)
+        self.welcome = message
         return [Welcomed(message)]
 
     def _standing(self, message: m.Message, pulse: Pulse, now: float) -> list[Event]:

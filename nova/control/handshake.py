@@ -73,3 +73,4 @@ class Monitor:
     def close(self) -> None:
         """To be called before the watched socket is closed; closes `socket` as well."""
         self._watched.disable_monitor()
+        self.socket.close()

@@ -61,7 +61,7 @@ class KeyStore:
             raise KeyFileError(f"{path} does not hold one public and one secret key: restore it or make a new one")
         pair = KeyPair(_checked(entries["public"], path), _checked(entries["secret"], path))
         if zmq.curve_public(pair.secret.encode()).decode() != pair.public:
-            raise KeyFileError(f"{path}: the public key does not belong to the secret one: restore it or make a new one")
+            raise KeyFileError(f"{path}: the two keys are no pair: restore it or make a new one")
         return pair
 
     def ensure(self, name: str) -> KeyPair:
@@ -130,7 +130,7 @@ class KeyStore:
 
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise KeyFileError(f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 63, a letter or digit first")
+        raise KeyFileError(f"{name!r} is no name: at most 63 letters, digits, '.', '_', '-', no mark first")
     return name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nova.errors import ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, Frames, decode, encode
-from nova.wire.messages import Message, Refused
+from nova.wire.messages import Message
 
 OUTSIDE = 0
 """The sequence of a Refused: it answers somebody who has no session, so it cannot have a number of one."""
@@ -51,6 +51,6 @@ def read(frames: Frames, limit: int = MAX_BODY_BYTES) -> tuple[Message, int]:
     return decode(frames, limit)
 
 
-def refusal(reason: str, retry: bool) -> Frames:
-    """The answer to somebody who has no session."""
-    return encode(Refused(reason, retry), OUTSIDE)
+def outside(message: Message) -> Frames:
+    """The frames of a message to somebody who has no session."""
+    return encode(message, OUTSIDE)

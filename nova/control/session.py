@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
-from nova.control.link import Link
+from nova.control.link import Link, outside
 from nova.control.liveness import NANO, Pulse
 from nova.wire.codec import Frames
 from nova.wire.messages import Hello, Message
@@ -74,11 +74,19 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """Frames to be sent; `session` is None for an answer to somebody who has none."""
+    """A message to be sent; `session` is None for a Refused, which answers somebody who has none.
+
+    It is numbered when it is sent: a handler may send between the making of two replies and their sending, and a
+    number given out early would then arrive late and be dropped.
+    """
 
     routing_id: bytes
-    frames: Frames
+    message: Message
     session: Session | None = None
+
+    def encode(self) -> Frames:
+        """To be sent at once. Raises ProtocolError if the message is too large."""
+        return outside(self.message) if self.session is None else self.session.link.encode(self.message)
 
 
 @dataclass(frozen=True)

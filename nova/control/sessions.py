@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from itertools import count
 
 from nova.config.schema import Control
-from nova.control.link import Link, Oversized, Replayed, read, refusal
+from nova.control.link import Link, Oversized, Replayed, read
 from nova.control.liveness import Pulse
 from nova.control.session import Dropped, Event, Joined, Left, Received, Reply, Session, SessionId
 from nova.errors import NodeLost, ProtocolError
@@ -67,12 +67,12 @@ class Sessions:
             return self._drop(_CAUSES[type(error)], user, str(error))
         return self._from_peer(session, message, now)
 
-    def encode(self, session_id: int, message: m.Message) -> Reply:
-        """Numbers a message. Raises NodeLost if the session is over, ProtocolError if the message is too large."""
+    def reply(self, session_id: int, message: m.Message) -> Reply:
+        """A message of ours to a session. Raises NodeLost, saying why, if it is over."""
         session = self._by_id.get(session_id)
         if session is None:
             raise NodeLost(self._departed.get(session_id, f"session {session_id} is over"))
-        return Reply(session.routing_id, session.link.encode(message), session)
+        return Reply(session.routing_id, message, session)
 
     def tick(self, now: float) -> list[Event]:
         """To be called every `liveness.pause`: who is dead, and whose heartbeat is due."""
@@ -80,10 +80,10 @@ class Sessions:
         for session in self.all():
             if session.pulse.liveness.dead(now):
                 # It may live, and hear this before its own clock runs out.
-                events.append(Reply(session.routing_id, refusal("you were silent for too long", retry=True)))
+                events.append(Reply(session.routing_id, m.Refused("you were silent for too long", retry=True)))
                 events += self._end(session, f"silent for {session.age(now):.1f} s")
             elif (beat := session.pulse.due(now)) is not None:
-                events.append(Reply(session.routing_id, session.link.encode(beat), session))
+                events.append(Reply(session.routing_id, beat, session))
         return events
 
     def gone(self, session_id: int, why: str) -> list[Event]:
@@ -95,7 +95,7 @@ class Sessions:
         """Says goodbye to everybody."""
         events: list[Event] = []
         for session in self.all():
-            events.append(Reply(session.routing_id, session.link.encode(m.Goodbye(reason)), session))
+            events.append(Reply(session.routing_id, m.Goodbye(reason), session))
             events += self._end(session, reason)
         return events
 
@@ -121,15 +121,15 @@ class Sessions:
         if not isinstance(message, m.Hello):
             # The peer had a session with the coordinator before this one, or was taken for dead: it shall come again.
             dropped = self._drop("unknown", user, f"{type(message).__name__} before Hello")
-            return [Reply(routing_id, refusal("no session here: say Hello", retry=True)), *dropped]
+            return [Reply(routing_id, m.Refused("no session here: say Hello", retry=True)), *dropped]
         if why := self._unwelcome(user, message):
             self.counters["refused"] += 1
-            return [Reply(routing_id, refusal(why, retry=False)), *self._drop("unwelcome", user, why)]
+            return [Reply(routing_id, m.Refused(why, retry=False)), *self._drop("unwelcome", user, why)]
         former = self._worker(message.name) if message.role == "worker" else None
         if former is None and len(self._by_id) >= self._limit:
             self.counters["refused"] += 1
             why = f"the coordinator has {self._limit} sessions, its limit"
-            return [Reply(routing_id, refusal(why, retry=True)), *self._drop("crowded", user, why)]
+            return [Reply(routing_id, m.Refused(why, retry=True)), *self._drop("crowded", user, why)]
         link = Link()
         link.admit(sequence)
         events = [] if former is None else self._supersede(former)
@@ -153,7 +153,7 @@ class Sessions:
         self.counters["superseded"] += 1
         why = f"a newer connection of {former.name!r} took its place"
         # Without retry, or two daemons with one key would supersede each other for ever.
-        return [Reply(former.routing_id, refusal(why, retry=False)), *self._end(former, why)]
+        return [Reply(former.routing_id, m.Refused(why, retry=False)), *self._end(former, why)]
 
     def _join(self, routing_id: bytes, user: str, hello: m.Hello, link: Link, now: float) -> list[Event]:
         heartbeat_s, dead_after_s = self._control.heartbeat_s, self._control.dead_after_s
@@ -162,7 +162,7 @@ class Sessions:
         self._by_route[routing_id] = self._by_id[session.id] = session
         self.counters["joined"] += 1
         welcome = m.Welcome(self._coordinator, heartbeat_s, dead_after_s)
-        return [Reply(routing_id, link.encode(welcome), session), Joined(session)]
+        return [Reply(routing_id, welcome, session), Joined(session)]
 
     def _end(self, session: Session, why: str) -> list[Event]:
         del self._by_id[session.id], self._by_route[session.routing_id]
