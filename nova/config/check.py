@@ -39,20 +39,20 @@ def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
 
 
 def _control(config: NodeConfig) -> Iterator[Problem]:
-    control = config.control
+    control, deployment = config.control, config.deployment
     host, colon, port = control.address.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         yield "control.address", f"expected host:port with a port up to 65535, got {control.address!r}"
     if control.dead_after_s <= control.heartbeat_s:
-        yield (
-            "control.dead_after_s",
-            f"{control.dead_after_s} s must be longer than control.heartbeat_s ({control.heartbeat_s} s)",
-        )
-    if control.reconnect_max_s < control.reconnect_s:
-        yield (
-            "control.reconnect_max_s",
-            f"{control.reconnect_max_s} s must not be shorter than control.reconnect_s ({control.reconnect_s} s)",
-        )
+        known = f"control.heartbeat_s ({control.heartbeat_s} s)"
+        yield "control.dead_after_s", f"{control.dead_after_s} s must be longer than {known}"
+    pauses = {
+        "control.reconnect": (control.reconnect_s, control.reconnect_max_s),
+        "deployment.retry": (deployment.retry_s, deployment.retry_max_s),
+    }
+    for name, (first, longest) in pauses.items():
+        if longest < first:
+            yield f"{name}_max_s", f"{longest} s must not be shorter than {name}_s ({first} s)"
 
 
 def _transport(config: NodeConfig) -> Iterator[Problem]:

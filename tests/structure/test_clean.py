@@ -30,7 +30,7 @@ def findings(source: str) -> Iterator[tuple[str, int]]:
     """(kind, line) of everything in `source` that needs a reason or has none."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.ExceptHandler() if node.type is None or BROAD & _names(node.type):
+            case ast.ExceptHandler() if (node.type is None or BROAD & _names(node.type)) and not _always_reraises(node):
                 yield "broad except", node.lineno
             case ast.Import() if FORBIDDEN_MODULES & {alias.name.partition(".")[0] for alias in node.names}:
                 yield "pickle", node.lineno
@@ -49,6 +49,13 @@ def findings(source: str) -> Iterator[tuple[str, int]]:
                         yield "pickle", node.lineno
                 if called.endswith("suppress") and any(BROAD & _names(argument) for argument in node.args):
                     yield "broad except", node.lineno
+
+
+def _always_reraises(handler: ast.ExceptHandler) -> bool:
+    """Whether it only cleans up: ends in a plain `raise` and has no way round it."""
+    last = handler.body[-1]
+    ways_round = [node for node in ast.walk(handler) if isinstance(node, ast.Return | ast.Break | ast.Continue)]
+    return isinstance(last, ast.Raise) and last.exc is None and not ways_round
 
 
 def _names(node: ast.expr) -> set[str]:
@@ -86,6 +93,11 @@ def test_no_excuse_outlives_its_cause() -> None:
         ("try:\n    x()\nexcept:\n    pass", "broad except"),
         ("try:\n    x()\nexcept Exception:\n    pass", "broad except"),
         ("try:\n    x()\nexcept (OSError, BaseException) as e:\n    pass", "broad except"),
+        (
+            "def f():\n  try:\n    x()\n  except Exception:\n    if y():\n      return\n    raise",
+            "broad except",
+        ),
+        ("try:\n    x()\nexcept Exception as e:\n    raise ValueError from e", "broad except"),
         ("import contextlib\nwith contextlib.suppress(Exception):\n    x()", "broad except"),
         ("import pickle", "pickle"),
         ("from pickle import loads", "pickle"),
@@ -106,6 +118,7 @@ def test_the_checker_sees(source: str, kind: str) -> None:
     "source",
     [
         "try:\n    x()\nexcept (OSError, ValueError):\n    pass",
+        "try:\n    x()\nexcept BaseException:\n    close()\n    raise",
         "import subprocess\nsubprocess.run(['ls'], shell=False)",
         "import asyncio\nasyncio.sleep(1)",
         "import mlx.core as mx\nmx.eval(x)",

@@ -90,6 +90,7 @@ def test_an_override_cannot_smuggle_in_a_second_key() -> None:
         ("[control]\naddress = 'a:70000'\n", ["control.address", "65535"]),
         ("[control]\ndead_after_s = 0.5\n", ["control.dead_after_s", "longer than control.heartbeat_s"]),
         ("[control]\nreconnect_max_s = 0.1\n", ["control.reconnect_max_s", "control.reconnect_s"]),
+        ("[deployment]\nretry_max_s = 0.1\n", ["deployment.retry_max_s", "deployment.retry_s (1.0 s)"]),
         ("[transport]\nhost = 'mini.local'\n", ["transport.host", "numeric address", "mini.local"]),
         ("[transport]\nhost = '0.0.0.0'\n", ["transport.host", "can dial"]),
         ("[transport]\norder = []\n", ["transport.order", "is empty"]),
