@@ -72,6 +72,13 @@ class Deployment(Section, frozen=True):
         str, Meta(description="folder, name in $NOVA_HOME/models, hub id, or emulated:PROFILE; empty serves nothing")
     ] = ""
     nodes: Annotated[list[Name], Meta(description="nodes in pipeline order; the first embeds, the last samples")] = []
+    concurrent: Annotated[int, Meta(ge=1, description="requests that are worked on at once")] = 4
+    queued: Annotated[int, Meta(ge=0, description="requests that may wait; more are refused at once")] = 64
+    wait_s: Annotated[
+        Seconds, Meta(description="s; a request waits this long for a deployment that does not serve")
+    ] = 120.0
+    retry_s: Annotated[Seconds, Meta(description="s; first pause before a failed deployment is formed anew")] = 1.0
+    retry_max_s: Annotated[Seconds, Meta(description="s; longest such pause; it doubles with every failure")] = 60.0
     split: Annotated[list[int], Meta(description="layers per node, in the same order; empty splits evenly")] = []
 
 
