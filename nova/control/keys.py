@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,10 +137,10 @@ def _named(name: str) -> str:
 
 def _checked(key: str, path: Path) -> str:
     try:
-        whole = len(key) == 40 and len(z85.decode(key)) == 32
-    except (KeyError, ValueError):
+        whole = len(key) == 40 and z85.encode(z85.decode(key)).decode() == key
+    except (KeyError, ValueError, struct.error):  # a foreign character, a foreign alphabet, a group beyond 32 bits
         whole = False
-    if not whole or z85.encode(z85.decode(key)).decode() != key:
+    if not whole:
         raise KeyFileError(f"{path}: not a key; one is 40 characters, as `nova keys show` prints it")
     return key
 
