@@ -79,7 +79,7 @@ class ControlLine:
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
         due = time.monotonic()
         while True:
-            ready = dict(poller.poll(max(0.0, due - time.monotonic()) * 1000))
+            ready = dict(poller.poll(max(0, round((due - time.monotonic()) * 1000))))
             if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
                 os._exit(DAEMON_IS_GONE)
             if time.monotonic() >= due:
@@ -119,5 +119,3 @@ class ControlLine:
             self._gathered.put(message)
             return
         self.inbox.put(message)
-
-

@@ -11,6 +11,15 @@ from nova.plan.profiles import VOCABULARY, Profile
 TEXT = b"All work and no play makes a pipeline wait. "
 
 
+class Positions:
+    """A cache that holds only how many positions it has seen."""
+
+    state: tuple[()] = ()
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+
 class EmulatedStage:
     """The same methods as `nova.model.stage.StageModel`; its cache counts the positions it has seen."""
 
@@ -20,26 +29,23 @@ class EmulatedStage:
         starts = [sum(profile.split[:stage]) for stage in range(len(profile.split))]
         self._seconds = profile.stage_ms[starts.index(first_layer)] / 1000
         self._hidden = profile.hidden
-        self._position = 0
+        self._letter = 0
 
-    def make_cache(self) -> list[mx.array]:
-        return [mx.zeros((1,), mx.int32)]
-
-    def cache_state(self, cache: list[mx.array]) -> list[mx.array]:
-        return cache
+    def make_cache(self) -> list[Positions]:
+        return [Positions()]
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Token ids [1, n] to a hidden state [1, n, hidden] in bfloat16, all zeros."""
         return mx.zeros((1, tokens.shape[1], self._hidden), mx.bfloat16)
 
-    def run(self, hidden: mx.array, cache: list[mx.array]) -> mx.array:
-        """The hidden state as it came, after this stage's time."""
+    def run(self, h: mx.array, cache: list[Positions]) -> mx.array:
+        """`h` as it came, after this stage's time."""
         time.sleep(self._seconds)
-        cache[0] = cache[0] + hidden.shape[1]
-        return hidden
+        cache[0].seen += h.shape[1]
+        return h
 
-    def head(self, hidden: mx.array) -> mx.array:
-        """Logits [1, n, VOCABULARY] that choose the letters of a sentence, one after the other."""
-        token = TEXT[self._position % len(TEXT)]
-        self._position += 1
-        return mx.zeros((1, hidden.shape[1], VOCABULARY)).at[..., token].add(1.0)
+    def head(self, h: mx.array) -> mx.array:
+        """Logits [1, n, VOCABULARY]: the letters of a sentence, one after the other."""
+        token = TEXT[self._letter % len(TEXT)]
+        self._letter += 1
+        return mx.zeros((1, h.shape[1], VOCABULARY)).at[..., token].add(1.0)

@@ -21,7 +21,7 @@ import numpy as np
 
 from nova.clock import Deadline
 from nova.errors import GroupClosed, NovaError, TransferTimeout
-from nova.transport.api import Group
+from nova.transport.api import Buffer, Group
 from nova.wire.tensor import HEADER_BYTES, Header
 
 IDLE_S = 3600.0
@@ -74,7 +74,9 @@ class Link:
 
     def send(self, header: Header, tensor: mx.array) -> None:
         """Send an evaluated, contiguous array to the next rank. Raises TransportError."""
-        parts = [header.pack(), bytes_of(tensor)] if tensor.size else [header.pack()]
+        parts: list[Buffer] = [header.pack()]
+        if tensor.size:
+            parts.append(bytes_of(tensor))
         self.group.send(parts, self._next, Deadline.after(self._transfer_s))
 
     def release(self, chunk: Received) -> None:
@@ -120,4 +122,4 @@ def bytes_of(tensor: mx.array) -> memoryview:
     Going through `memoryview` is what refuses a strided array: sockets take MLX's buffer as if it were contiguous
     and would send the wrong bytes. NumPy then drops the format, because `bfloat16` is none that Python can cast.
     """
-    return memoryview(np.frombuffer(memoryview(cast("bytes", tensor)), np.uint8))
+    return np.frombuffer(memoryview(cast("bytes", tensor)), np.uint8).data

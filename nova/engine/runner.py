@@ -10,7 +10,7 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import structlog
@@ -29,7 +29,6 @@ class Stage(Protocol):
     """What the loop asks of a stage; `nova.model.stage.StageModel` and `EmulatedStage` are it."""
 
     def make_cache(self) -> Any: ...
-    def cache_state(self, cache: Any) -> Any: ...
     def embed(self, tokens: mx.array) -> mx.array: ...
     def run(self, hidden: mx.array, cache: Any) -> mx.array: ...
     def head(self, hidden: mx.array) -> mx.array: ...
@@ -133,14 +132,14 @@ class Runner:
         """The next token after the chunk, or None for prefill, whose only fruit is the cache."""
         request = self._requests.get(header.stream)
         if header.flags & Flags.PREFILL or request is None:
-            mx.eval(self._stage.cache_state(cache))
+            mx.eval([each.state for each in cache])
             return None
         logits = self._stage.head(hidden)[:, -1, :]
         sampling = request.driver.begin.sampling
         if sampling.temperature:
             # Keyed by position: the same seed gives the same text however the work was cut into chunks.
             mx.random.seed((sampling.seed * 0x9E3779B97F4A7C15 + header.position + header.width) % 2**64)
-        return int(request.sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
+        return cast("int", request.sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
 
     def _landed(self, header: Header, token: int | None) -> None:
         request = self._requests.get(header.stream)
@@ -179,7 +178,8 @@ class Runner:
         while (plan := request.driver.next()) is not None:
             request.sent_ns[plan.position] = time.monotonic_ns()
             self._emit(self._tokens_header(stream, plan), mx.array([plan.tokens], mx.uint32))
-        if request.driver.finish and self._requests.pop(stream, None):
+        if request.driver.finish and stream in self._requests:
+            del self._requests[stream]
             end = Plan(0, [], Flags.LAST)
             self._emit(self._tokens_header(stream, end), mx.zeros((0,), mx.uint32))
 

@@ -40,6 +40,8 @@ class ModelCard(msgspec.Struct, frozen=True):
     """The last norm and the output projection; a tied projection is the embedding and not counted here."""
     tied: bool
     quantisation: Quantisation | None
+    context: int | None = None
+    """Most positions of one text; None when the configuration does not say."""
 
     def stage_bytes(self, first: int, last: int) -> int:
         """Weights of a stage that owns layers [first, last), with the embedding and head that it needs."""
@@ -58,6 +60,7 @@ class _Config(msgspec.Struct):
     vocab_size: _Count
     eos_token_id: int | list[int] | None = None
     tie_word_embeddings: bool | None = None
+    max_position_embeddings: Annotated[int, Meta(ge=1)] | None = None
     quantization: dict[str, Any] | None = None
 
 
@@ -86,6 +89,7 @@ def read_card(folder: Path) -> ModelCard:
         head_bytes=head,
         tied=tied,
         quantisation=quantisation,
+        context=config.max_position_embeddings,
     )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from nova import __version__
@@ -72,12 +73,19 @@ class NodeAgent:
         return Hello(self._config.name, "worker", __version__, self._facts, self._offers)
 
     async def run(self) -> None:
-        """Listen to engines until cancelled; then no engine is left."""
-        try:
-            await self._lines.run()
-        finally:
-            await self._end_all()
-            self._lines.close()
+        """Listen to engines until cancelled."""
+        await self._lines.run()
+
+    async def close(self) -> None:
+        """End all engines, by force where they do not follow; afterwards none is left. Idempotent."""
+        for engine in self._engines.values():
+            self._stop(engine, "the daemon ends")
+        if self._tasks:
+            # Stop, SIGTERM and SIGKILL follow each other within this time; supervise() sees to it.
+            await asyncio.wait(self._tasks, timeout=2 * self._config.engine.stop_s + 1.0)
+        for engine in self._engines.values():
+            engine.kill("the daemon ends")
+        self._lines.close()
 
     # --- from the coordinator ---------------------------------------------------------------------------------------
 
@@ -106,22 +114,22 @@ class NodeAgent:
         if self._find(start.engine) is not None:
             log.warning("engine is running already", engine=_label(start.engine))
             return
-        engine = EngineProcess(start.engine, start.spec, self._config.engine, self._lines.admit())
+        # The coordinator says what to run; where this machine listens and how it computes is its own configuration.
+        spec = msgspec.structs.replace(start.spec, host=self._config.transport.host)
+        engine = EngineProcess(start.engine, spec, self._config.engine, self._lines.admit())
         self._engines[engine.identity] = engine
-        task = asyncio.create_task(self._life(engine, start))
+        task = asyncio.create_task(self._life(engine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _life(self, engine: EngineProcess, start: StartEngine) -> None:
+    async def _life(self, engine: EngineProcess) -> None:
         """One engine from spawn to exit, and the report of it."""
         boot = Boot(
             self._lines.endpoint, engine.identity.hex(), ENGINE_HEARTBEAT_S, str(self._home), self._config.name,
             _label(engine.key), self._config.log.level, self._config.log.format,
         )  # fmt: skip
-        # The coordinator's spec says what; how this machine computes is this node's own configuration.
-        limits = self._config.engine
         try:
-            await engine.spawn(boot, environment(self._blas, limits.threads, dict(os.environ)))
+            await engine.spawn(boot, environment(self._blas, self._config.engine.threads, dict(os.environ)))
             status = await engine.supervise()
             reason = engine.why(status)
         except OSError as error:
@@ -182,15 +190,6 @@ class NodeAgent:
             self.send(message)
         except NodeLost as error:  # the coordinator will ask afresh when it is back
             log.debug("not reported", kind=type(message).__name__, reason=str(error))
-
-    async def _end_all(self) -> None:
-        for engine in self._engines.values():
-            self._stop(engine, "the daemon ends")
-        if self._tasks:
-            # Stop, SIGTERM and SIGKILL follow each other within this time; supervise() sees to it.
-            await asyncio.wait(self._tasks, timeout=2 * self._config.engine.stop_s + 1.0)
-        for engine in self._engines.values():
-            engine.kill("the daemon ends")
 
 
 def _label(key: EngineKey) -> str:

@@ -52,3 +52,9 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "not installed"
+
+
+def default_name() -> str:
+    """This host's short name, with what a node's name may not hold replaced."""
+    short = socket.gethostname().partition(".")[0]
+    return "".join(char if char.isalnum() or char in "._-" else "-" for char in short).strip("._-")[:63] or "node"

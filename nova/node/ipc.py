@@ -6,6 +6,7 @@ comes from another id, or does not decode, is counted, logged and dropped.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -64,7 +65,8 @@ class EngineLines:
         self._sent[identity] += 1
         try:
             frames = [identity, *encode(message, self._sent[identity])]
-            zmq.Socket.send_multipart(self._socket._shadow_sock, frames, zmq.NOBLOCK)
+            sent = asyncio.ensure_future(self._socket.send_multipart(frames, zmq.NOBLOCK))
+            sent.result()  # with NOBLOCK it is done when it is handed out
         except zmq.ZMQError as error:
             raise EngineError(f"the engine does not take messages: {error}") from error
 

@@ -52,8 +52,8 @@ class EngineProcess:
             env=env, start_new_session=True,  # Ctrl-C is for the daemon, which ends its engines in order
         )  # fmt: skip
         self.pid = self._process.pid
-        if self.spec.cpus:
-            psutil.Process(self.pid).cpu_affinity(self.spec.cpus)
+        if self.watch.limits.cpus:
+            psutil.Process(self.pid).cpu_affinity(self.watch.limits.cpus)
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(boot) + b"\n")
 

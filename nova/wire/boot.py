@@ -1,12 +1,15 @@
-"""The first line on an engine's standard input, as JSON: where its daemon listens. The rest comes over the socket."""
+"""What processes tell each other before there is a socket, one JSON line each."""
 
 from __future__ import annotations
 
 from nova.wire.messages import Record
 
 
-class Boot(Record):
-    """`identity` is a secret routing id, in hex: the daemon takes messages from no other."""
+class Boot(Record, frozen=True):
+    """The first line on an engine's standard input: where its daemon listens. The rest comes over the socket.
+
+    `identity` is a secret routing id, in hex: the daemon takes messages from no other.
+    """
 
     endpoint: str
     identity: str
@@ -16,3 +19,14 @@ class Boot(Record):
     engine: str
     log_level: str
     log_format: str
+
+
+class Announcement(Record, frozen=True):
+    """What `nova-node --json` prints once it is up. `address` is the coordinator's, with the port in use;
+    `engines` is where this daemon's engines connect."""
+
+    name: str
+    role: str
+    address: str
+    pid: int
+    engines: str

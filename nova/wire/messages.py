@@ -27,7 +27,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-class NodeFacts(Record):
+class NodeFacts(Record, frozen=True):
     """What a machine is. `boot_id` is equal for two nodes exactly when they share a monotonic clock."""
 
     host: str
@@ -42,7 +42,7 @@ class NodeFacts(Record):
     mlx: str
 
 
-class AttachmentOffer(Record):
+class AttachmentOffer(Record, frozen=True):
     """One way a node is attached: see `nova.transport.api.Attachment`."""
 
     domain: str
@@ -51,7 +51,7 @@ class AttachmentOffer(Record):
     bandwidth_bytes_s: float
 
 
-class TransportOffer(Record):
+class TransportOffer(Record, frozen=True):
     """A transport as one node offers it: either `unavailable` says why not, or the rest is filled in."""
 
     name: str
@@ -62,7 +62,7 @@ class TransportOffer(Record):
     unavailable: str | None = None
 
 
-class EngineKey(Record):
+class EngineKey(Record, frozen=True):
     """Names one engine: the group, the generation of that group, and the rank in it."""
 
     group: str
@@ -70,7 +70,7 @@ class EngineKey(Record):
     rank: int
 
 
-class Sampling(Record):
+class Sampling(Record, frozen=True):
     """How tokens are chosen; temperature 0 is greedy."""
 
     temperature: float = 0.0
@@ -78,7 +78,7 @@ class Sampling(Record):
     seed: int = 0
 
 
-class TokenTiming(Record):
+class TokenTiming(Record, frozen=True):
     """One pass of a chunk through all stages, as its driver saw it.
 
     `hops` has per stage: received_ns (that stage's clock), waited_us, compute_us. `sent_ns` is when the driver
@@ -96,7 +96,7 @@ class TokenTiming(Record):
 # --- session --------------------------------------------------------------------------------------------------------
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First message of a session. `role` is "worker" or "client"; a worker's name must be its key's name."""
 
     name: str
@@ -106,7 +106,7 @@ class Hello(Message):
     offers: list[TransportOffer] = []
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """The session stands; both sides send a heartbeat each `heartbeat_s`, silence of `dead_after_s` is death."""
 
     coordinator: str
@@ -114,14 +114,14 @@ class Welcome(Message):
     dead_after_s: float
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """The session is not wanted. `retry` says whether a fresh Hello may help."""
 
     reason: str
     retry: bool
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     """Sent both ways. `echo_ns` returns the peer's last sent_ns and `held_ns` how long ago that one arrived,
     so that each side can measure the round trip and the offset between the two clocks."""
 
@@ -130,7 +130,7 @@ class Heartbeat(Message):
     held_ns: int = 0
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     """An orderly end: the peer is gone on purpose, at once."""
 
     reason: str
@@ -139,15 +139,14 @@ class Goodbye(Message):
 # --- engines --------------------------------------------------------------------------------------------------------
 
 
-class EngineSpec(Record):
-    """All that an engine needs to take its place in a group."""
+class EngineSpec(Record, frozen=True):
+    """All that an engine needs to take its place in a group. `host` is filled in by its own daemon."""
 
     model: str
     first_layer: int
     last_layer: int
     layers: int
     size: int
-    host: str
     transport: str
     options: dict[str, Any]
     ticket: bytes
@@ -156,22 +155,20 @@ class EngineSpec(Record):
     transfer_s: float
     prefill_chunk: int
     max_tensor_bytes: int
-    cpu_blas: str
-    threads: int
-    cpus: list[int] = []
+    host: str = ""
 
 
-class StartEngine(Message):
+class StartEngine(Message, frozen=True):
     engine: EngineKey
     spec: EngineSpec
 
 
-class StopEngine(Message):
+class StopEngine(Message, frozen=True):
     engine: EngineKey
     reason: str
 
 
-class EngineState(Message):
+class EngineState(Message, frozen=True):
     """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people.
 
     In phase "failed" the detail is the reason and `error` the name of its class in nova.errors.
@@ -186,7 +183,7 @@ class EngineState(Message):
     error: str = ""
 
 
-class EngineExited(Message):
+class EngineExited(Message, frozen=True):
     """An engine process ended. `asked` is true when the daemon had been told to stop it; `error` is the class
     name of the failure that it reported itself, "" when it could not."""
 
@@ -199,7 +196,7 @@ class EngineExited(Message):
     log_tail: list[str] = []
 
 
-class Gather(Message):
+class Gather(Message, frozen=True):
     """One rank's blob of an all-gather; the coordinator answers every rank at once when it has them all."""
 
     engine: EngineKey
@@ -207,13 +204,13 @@ class Gather(Message):
     blob: bytes
 
 
-class Gathered(Message):
+class Gathered(Message, frozen=True):
     engine: EngineKey
     round: int
     blobs: list[bytes]
 
 
-class Begin(Message):
+class Begin(Message, frozen=True):
     """To the driver: generate. `stream` names the request inside the group."""
 
     engine: EngineKey
@@ -224,12 +221,12 @@ class Begin(Message):
     sampling: Sampling
 
 
-class Cancel(Message):
+class Cancel(Message, frozen=True):
     engine: EngineKey
     stream: int
 
 
-class Tokens(Message):
+class Tokens(Message, frozen=True):
     """From the driver: tokens in order. `finish` is "" while it goes on, else "stop", "length" or "cancelled"."""
 
     engine: EngineKey
@@ -239,7 +236,7 @@ class Tokens(Message):
     timings: list[TokenTiming] = []
 
 
-class StreamFailed(Message):
+class StreamFailed(Message, frozen=True):
     """The engine lives, this request does not."""
 
     engine: EngineKey
@@ -250,7 +247,7 @@ class StreamFailed(Message):
 # --- clients --------------------------------------------------------------------------------------------------------
 
 
-class Generate(Message):
+class Generate(Message, frozen=True):
     """Ask for text. `chat` applies the model's chat template to the prompt as one user message."""
 
     request: str
@@ -261,18 +258,18 @@ class Generate(Message):
     deadline_s: float = 3600.0
 
 
-class Abandon(Message):
+class Abandon(Message, frozen=True):
     """The client no longer wants the request."""
 
     request: str
 
 
-class Accepted(Message):
+class Accepted(Message, frozen=True):
     request: str
     prompt_tokens: int
 
 
-class Piece(Message):
+class Piece(Message, frozen=True):
     """Text as it comes: the tokens sampled since the last piece, and what they add to the text."""
 
     request: str
@@ -280,7 +277,7 @@ class Piece(Message):
     text: str
 
 
-class StageShare(Record):
+class StageShare(Record, frozen=True):
     """One stage in a report. `layers` counts them; `ms` is the median compute of a decode step."""
 
     node: str
@@ -289,7 +286,7 @@ class StageShare(Record):
     ms: float
 
 
-class Share(Record):
+class Share(Record, frozen=True):
     """One row of the breakdown: where a token's time went, median over the decode steps."""
 
     name: str
@@ -297,7 +294,7 @@ class Share(Record):
     share: float
 
 
-class Completed(Message):
+class Completed(Message, frozen=True):
     """The end of a request and its account."""
 
     request: str
@@ -312,7 +309,7 @@ class Completed(Message):
     breakdown: list[Share]
 
 
-class Failed(Message):
+class Failed(Message, frozen=True):
     """The request is lost; `reason` names what died or was wrong. `tokens_sent` came before that."""
 
     request: str
@@ -320,11 +317,11 @@ class Failed(Message):
     tokens_sent: int = 0
 
 
-class StatusQuery(Message):
+class StatusQuery(Message, frozen=True):
     request: str
 
 
-class EngineStatus(Record):
+class EngineStatus(Record, frozen=True):
     engine: EngineKey
     node: str
     phase: str
@@ -336,7 +333,7 @@ class EngineStatus(Record):
     detail: str
 
 
-class NodeStatus(Record):
+class NodeStatus(Record, frozen=True):
     name: str
     state: str
     heartbeat_age_s: float
@@ -346,7 +343,7 @@ class NodeStatus(Record):
     transports: list[TransportOffer]
 
 
-class StatusReply(Message):
+class StatusReply(Message, frozen=True):
     """The whole cluster at one moment. `reasons` says why the deployment is not serving, oldest first."""
 
     request: str

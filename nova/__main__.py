@@ -1,0 +1,3 @@
+from nova.daemon import main
+
+main()

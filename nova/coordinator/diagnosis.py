@@ -1,0 +1,68 @@
+"""What really died: the root cause among the symptoms of one failure.
+
+When a node dies, its neighbours notice first and say "rank 1 is gone"; seconds later the missing heartbeats tell
+which machine it was. So symptoms are weighed, and a weak one waits a moment for a stronger one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nova.wire.messages import EngineExited
+
+
+class Weight(IntEnum):
+    """How close to the root a symptom is; the least is the closest."""
+
+    NODE = 0  # a whole node is gone
+    ENGINE = 1  # an engine died by itself, by a signal, or by its daemon's verdict
+    LINK = 2  # an engine could not set up its link
+    PEER = 3  # an engine says that another one is gone
+
+
+_LINK_ERRORS = {"FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused"}
+_PEER_ERRORS = {"PeerLost", "GroupBroken", "GroupClosed"}
+
+
+@dataclass(frozen=True)
+class Symptom:
+    weight: Weight
+    text: str
+
+
+def node_lost(node: str, why: str) -> Symptom:
+    return Symptom(Weight.NODE, f"node {node} is lost: {why}")
+
+
+def engine_exited(node: str, exited: EngineExited) -> Symptom:
+    """What the end of an engine means, by the error that it reported itself."""
+    weight = Weight.ENGINE
+    if exited.error in _PEER_ERRORS:
+        weight = Weight.PEER
+    elif exited.error in _LINK_ERRORS:
+        weight = Weight.LINK
+    where = f"engine of rank {exited.engine.rank} on node {node} (pid {exited.pid}, phase {exited.phase})"
+    return Symptom(weight, f"{where}: {exited.reason}")
+
+
+class Diagnosis:
+    """Collects symptoms of one failure and says when the cause is known."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._symptoms: list[Symptom] = []
+        self._since: float | None = None
+
+    def add(self, symptom: Symptom, now: float) -> None:
+        self._symptoms.append(symptom)
+        self._since = now if self._since is None else self._since
+
+    def cause(self, now: float) -> Symptom | None:
+        """The cause: at once when a symptom is a root, after the grace whatever there is; None before that."""
+        if self._since is None:
+            return None
+        best = min(self._symptoms, key=lambda symptom: symptom.weight)
+        if best.weight <= Weight.ENGINE or now - self._since >= self._grace_s:
+            return best
+        return None

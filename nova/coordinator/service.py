@@ -1,0 +1,201 @@
+"""The coordinator: events from sessions go to the deployment and to the requests, and their messages to sessions.
+
+Only glue and I/O. What to do is decided in `deployment` and `serving`, which know no socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from nova.clock import Clock, monotonic
+from nova.config.schema import NodeConfig
+from nova.control.hub import Hub
+from nova.control.session import Session
+from nova.coordinator.deployment import Deployment, Outbox
+from nova.coordinator.model import ServedModel, open_model
+from nova.coordinator.serving import Serving
+from nova.coordinator.status import status
+from nova.errors import NodeLost, NovaError
+from nova.ids import new_ticket
+from nova.transport.api import Caps
+from nova.transport.select import select
+from nova.wire.messages import (
+    Abandon,
+    EngineExited,
+    EngineState,
+    Failed,
+    Gather,
+    Generate,
+    Message,
+    StatusQuery,
+    StopEngine,
+    StreamFailed,
+    Tokens,
+)
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.1
+"""Deadlines of requests and pauses between attempts are kept to this precision."""
+
+REQUIRED = Caps.DEADLINE | Caps.ABORT | Caps.PEER_FAILURE
+
+
+class Coordinator:
+    """Handler of the hub's sessions. `boot_id` is this machine's, for telling which nodes share its clock."""
+
+    def __init__(self, config: NodeConfig, home: Path, boot_id: str, clock: Clock = monotonic) -> None:
+        self.hub: Hub | None = None
+        self._config = config
+        self._home = home
+        self._boot_id = boot_id
+        self._clock = clock
+        self._workers: dict[str, Session] = {}
+        self._model: ServedModel | None = None
+        self._problem = ""
+        self._opened = asyncio.Event()
+        self._encoding = asyncio.Lock()
+        self._reading: set[asyncio.Task[None]] = set()
+        nodes = [str(node) for node in config.deployment.nodes] or [config.name]
+        self._deployment = Deployment(config, nodes, [], partial(select, required=REQUIRED), new_ticket)
+        self._serving = Serving(config.deployment, self._deployment, self._to_client, self._to_node, self._offset_ns)
+
+    async def run(self) -> None:
+        """Until cancelled. A model that cannot be opened is not the end: status and requests say why."""
+        await self._open_model()
+        self._opened.set()
+        while True:
+            self._step(self._deployment.tick(self._clock()))
+            await asyncio.sleep(TICK_S)
+
+    def close(self) -> None:
+        """Tell clients and nodes that it is over. Idempotent."""
+        self._serving.fail_all(f"the coordinator {self._config.name} is shutting down")
+        self._send(self._deployment.stop())
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def joined(self, session: Session) -> None:
+        log.info("session began", name=session.name, role=session.role)
+        if session.role != "worker":
+            return
+        known = self._workers.get(session.name)
+        if known is not None:
+            self.left(known, "it began a new session")
+        self._workers[session.name] = session
+        self._step(self._deployment.node_joined(session.name, session.hello.offers, self._clock()))
+
+    def left(self, session: Session, why: str) -> None:
+        log.info("session ended", name=session.name, role=session.role, reason=why)
+        if session.role != "worker":
+            self._serving.abandon(session.id)
+        elif self._workers.get(session.name) is session:
+            del self._workers[session.name]
+            self._step(self._deployment.node_left(session.name, why, self._clock()))
+
+    def received(self, session: Session, message: Message) -> None:
+        now, node = self._clock(), session.name
+        match message:
+            case EngineState():
+                self._step(self._deployment.engine_state(node, message, now))
+            case EngineExited():
+                self._step(self._deployment.engine_exited(node, message, now))
+            case Gather():
+                self._step(self._deployment.gathered(node, message, now))
+            case Tokens():
+                self._serving.tokens(node, message, now)
+            case StreamFailed():
+                log.warning("request failed in the engine", reason=message.reason)
+            case Generate():
+                task = asyncio.create_task(self._generate(session, message))
+                self._reading.add(task)
+                task.add_done_callback(self._reading.discard)
+            case Abandon():
+                self._serving.abandon(session.id, message.request)
+            case StatusQuery():
+                self._to_client(session.id, self._status(message.request))
+            case other:
+                log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def _generate(self, session: Session, generate: Generate) -> None:
+        await self._opened.wait()
+        model = self._model
+        if model is None or self._deployment.state == "failed":
+            reason = self._problem or f"the deployment is not serving: {self._deployment.why_not}"
+            self._to_client(session.id, Failed(generate.request, reason))
+            return
+        try:
+            # Off the event loop: a long prompt takes a while, and heartbeats must not wait for it.
+            async with self._encoding:
+                prompt = await asyncio.to_thread(model.encoder.encode, generate.prompt, generate.chat)
+        except NovaError as error:
+            self._to_client(session.id, Failed(generate.request, str(error)))
+            return
+        self._serving.submit(session.id, generate, prompt, model, self._clock())
+
+    async def _open_model(self) -> None:
+        deployment = self._config.deployment
+        if not deployment.model:
+            self._problem = "no model is deployed: set deployment.model in the coordinator's configuration"
+            return
+        opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
+        try:
+            self._model = await asyncio.to_thread(open_model, *opening)
+            self._deployment.split = self._model.split
+            log.info("model opened", model=deployment.model, layers=self._model.layers, split=self._model.split)
+        except NovaError as error:
+            self._problem = str(error)
+            log.error("model cannot be served", model=deployment.model, reason=self._problem)
+
+    def _status(self, request: str) -> Message:
+        sessions = self.hub.sessions if self.hub is not None else []
+        counters = self.hub.counters if self.hub is not None else {}
+        model, problem = self._config.deployment.model, self._problem
+        return status(
+            request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
+        )  # fmt: skip
+
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    def _step(self, outbox: Outbox) -> None:
+        """Send, and look whether requests may begin or have lost their group."""
+        stopping = any(isinstance(message, StopEngine) for _, message in outbox)
+        self._send(outbox)
+        if stopping or self._deployment.state == "failed":
+            self._serving.fail_all(self._deployment.reasons[-1])
+        self._serving.advance(self._clock())
+
+    def _send(self, outbox: Outbox) -> None:
+        for node, message in outbox:
+            self._to_node(node, message)
+
+    def _to_node(self, node: str, message: Message) -> None:
+        session = self._workers.get(node)
+        if session is None:
+            log.info("node is gone, message dropped", node=node, kind=type(message).__name__)
+            return
+        self._to(session.id, message)
+
+    def _to_client(self, session_id: int, message: Message) -> None:
+        self._to(session_id, message)
+
+    def _to(self, session_id: int, message: Message) -> None:
+        if self.hub is None:
+            return
+        try:
+            self.hub.send(session_id, message)
+        except NodeLost as error:  # the session's end is reported by the hub itself
+            log.info("message dropped", kind=type(message).__name__, reason=str(error))
+
+    def _offset_ns(self, node: str) -> int:
+        """That node's monotonic clock minus ours; nought for a process on this very machine."""
+        session = self._workers.get(node)
+        if session is None or (session.hello.facts is not None and session.hello.facts.boot_id == self._boot_id):
+            return 0
+        return session.clock_offset_ns or 0

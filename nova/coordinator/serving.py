@@ -1,0 +1,190 @@
+"""Requests, from a client's prompt to its last token: admitted, queued, begun, streamed, ended.
+
+A request is never dropped in silence: it ends with Completed, or with Failed and the reason.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nova.config.schema import Deployment as Limits
+from nova.coordinator.breakdown import breakdown, stage_shares
+from nova.coordinator.deployment import Deployment
+from nova.coordinator.model import ServedModel, TextStream
+from nova.wire.messages import (
+    Accepted,
+    Begin,
+    Cancel,
+    Completed,
+    Failed,
+    Generate,
+    Message,
+    Piece,
+    Tokens,
+    TokenTiming,
+)
+
+MAX_NEW_TOKENS = 1 << 20
+
+
+@dataclass
+class Request:
+    """One request of one client. `asked` and `deadline` are monotonic seconds."""
+
+    session: int
+    generate: Generate
+    prompt: list[int]
+    asked: float
+    stream_id: int
+    text: TextStream
+    stop_tokens: frozenset[int]
+    began: float = 0.0
+    first_token: float = 0.0
+    tokens: int = 0
+    timings: list[TokenTiming] = field(default_factory=list)
+
+    @property
+    def deadline(self) -> float:
+        return self.asked + self.generate.deadline_s
+
+
+class Serving:
+    """`to_client(session, message)` and `to_node(node, message)` must not raise; `offset_ns(node)` is its clock's."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        deployment: Deployment,
+        to_client: Callable[[int, Message], None],
+        to_node: Callable[[str, Message], None],
+        offset_ns: Callable[[str], int],
+    ) -> None:
+        self._limits = limits
+        self._deployment = deployment
+        self._to_client = to_client
+        self._to_node = to_node
+        self._offset_ns = offset_ns
+        self._queue: deque[Request] = deque()
+        self._active: dict[int, Request] = {}
+        self._streams = 0
+
+    @property
+    def busy(self) -> tuple[int, int]:
+        """Requests that are worked on, and requests that wait."""
+        return len(self._active), len(self._queue)
+
+    def submit(self, session: int, generate: Generate, prompt: list[int], model: ServedModel, now: float) -> None:
+        """Admit a request whose prompt is in tokens, or refuse it with a reason."""
+        refusal = self._refusal(generate, prompt, model)
+        if refusal is not None:
+            self._to_client(session, Failed(generate.request, refusal))
+            return
+        self._streams += 1
+        stop = frozenset(model.stop_tokens)
+        request = Request(session, generate, prompt, now, self._streams, model.text.stream(), stop)
+        self._queue.append(request)
+        self._to_client(session, Accepted(generate.request, len(prompt)))
+        self.advance(now)
+
+    def advance(self, now: float) -> None:
+        """Begin what may begin, and end what is past its deadline."""
+        for request in [each for each in (*self._active.values(), *self._queue) if now >= each.deadline]:
+            self._end(request, f"the deadline of {request.generate.deadline_s:g} s passed")
+        if self._deployment.state != "serving":
+            for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
+                self._end(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")
+        while (
+            self._queue
+            and len(self._active) < self._limits.concurrent
+            and self._deployment.state == "serving"
+            and not self._deployment.failing
+        ):
+            request = self._queue.popleft()
+            request.began = now
+            self._active[request.stream_id] = request
+            driver = self._deployment.driver
+            generate = request.generate
+            self._to_node(
+                driver.node,
+                Begin(
+                    driver.key, request.stream_id, request.prompt, generate.max_tokens,
+                    sorted(request.stop_tokens), generate.sampling,
+                ),
+            )  # fmt: skip
+
+    def tokens(self, node: str, message: Tokens, now: float) -> None:
+        """From the driver: pass the text on, and close the account at the end."""
+        request = self._active.get(message.stream)
+        if request is None or message.engine != self._deployment.driver.key or node != self._deployment.driver.node:
+            return
+        request.timings.extend(message.timings)
+        if message.tokens:
+            request.first_token = request.first_token or now
+            request.tokens += len(message.tokens)
+            text = "".join(request.text.add(token) for token in message.tokens if token not in request.stop_tokens)
+            text += request.text.flush() if message.finish else ""
+            self._to_client(request.session, Piece(request.generate.request, message.tokens, text))
+        if message.finish:
+            self._to_client(request.session, self._account(request, message.finish))
+            del self._active[message.stream]
+            self.advance(now)
+
+    def fail_all(self, reason: str) -> None:
+        """The group is gone, and with it every request that it worked on or that waits for it."""
+        for request in (*self._active.values(), *self._queue):
+            self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
+        self._active.clear()
+        self._queue.clear()
+
+    def abandon(self, session: int, request_id: str | None = None) -> None:
+        """The client has gone, or no longer wants this request."""
+        for request in list((*self._active.values(), *self._queue)):
+            if request.session == session and request_id in (None, request.generate.request):
+                self._drop(request)
+
+    def _refusal(self, generate: Generate, prompt: Sequence[int], model: ServedModel) -> str | None:
+        if not prompt:
+            return "the prompt is empty: give at least one token of text"
+        if not 1 <= generate.max_tokens <= MAX_NEW_TOKENS:
+            return f"max_tokens is {generate.max_tokens}, expected 1 to {MAX_NEW_TOKENS}"
+        sampling = generate.sampling
+        if not (0.0 <= sampling.temperature <= 100.0 and 0.0 < sampling.top_p <= 1.0):
+            return "temperature must be 0 to 100 and top_p above 0, at most 1"
+        if len(prompt) + generate.max_tokens > model.context:
+            return f"{len(prompt)} + {generate.max_tokens} tokens do not fit the model's context of {model.context}"
+        if len(self._queue) >= max(1, self._limits.queued):
+            return f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
+        return None
+
+    def _end(self, request: Request, reason: str) -> None:
+        self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
+        self._drop(request)
+
+    def _drop(self, request: Request) -> None:
+        if self._active.pop(request.stream_id, None) is not None:
+            driver = self._deployment.driver
+            self._to_node(driver.node, Cancel(driver.key, request.stream_id))
+        else:
+            self._queue.remove(request)
+
+    def _account(self, request: Request, finish: str) -> Completed:
+        engines = [self._deployment.engines[rank] for rank in range(len(self._deployment.nodes))]
+        nodes = [engine.node for engine in engines]
+        layers = [(engine.first_layer, engine.first_layer + engine.layers) for engine in engines]
+        sampled = [timing for timing in request.timings if not timing.prefill]
+        span_s = (sampled[-1].done_ns - sampled[0].done_ns) / 1e9 if len(sampled) > 1 else 0.0
+        prefill_s = (sampled[0].done_ns - request.timings[0].sent_ns) / 1e9 if sampled else 0.0
+        return Completed(
+            request=request.generate.request,
+            finish=finish,
+            prompt_tokens=len(request.prompt),
+            completion_tokens=request.tokens,
+            ttft_s=max(0.0, request.first_token - request.asked),
+            prefill_tok_s=len(request.prompt) / prefill_s if prefill_s else 0.0,
+            decode_tok_s=(len(sampled) - 1) / span_s if span_s else 0.0,
+            transport=self._deployment.transport,
+            stages=stage_shares(request.timings, nodes, layers),
+            breakdown=breakdown(request.timings, nodes, [self._offset_ns(node) for node in nodes]),
+        )

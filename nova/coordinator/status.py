@@ -1,0 +1,54 @@
+"""The whole cluster at one moment, as `nova status` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nova import __version__
+from nova.control.session import Session
+from nova.coordinator.deployment import Deployment
+from nova.wire.messages import EngineStatus, NodeStatus, StatusReply
+
+
+def status(
+    request: str,
+    coordinator: str,
+    model: str,
+    deployment: Deployment,
+    sessions: Sequence[Session],
+    counters: Mapping[str, int],
+    problem: str,
+    now: float,
+) -> StatusReply:
+    """`problem` is why there is no model to serve, "" when there is one."""
+    workers = {session.name: session for session in sessions if session.role == "worker"}
+    names = [*deployment.nodes, *(name for name in workers if name not in deployment.nodes)]
+    return StatusReply(
+        request=request,
+        coordinator=coordinator,
+        nova=__version__,
+        model=model,
+        state=deployment.state if not problem else "failed",
+        transport=deployment.transport,
+        generation=deployment.generation,
+        rejected=deployment.rejected,
+        nodes=[_node(name, workers.get(name), now) for name in names],
+        engines=[
+            EngineStatus(
+                each.key, each.node, "ended" if each.ended else each.phase, each.pid, each.first_layer, each.layers,
+                each.weight_bytes, each.memory_bytes, each.detail,
+            )
+            for each in deployment.engines.values()
+        ],
+        counters=dict(counters),
+        reasons=[problem] if problem else deployment.reasons,
+    )  # fmt: skip
+
+
+def _node(name: str, session: Session | None, now: float) -> NodeStatus:
+    if session is None:
+        return NodeStatus(name, "missing", 0.0, 0.0, 0, None, [])
+    facts = session.hello.facts
+    memory = facts.memory_bytes if facts is not None else 0
+    rtt_ms = (session.rtt_s or 0.0) * 1000
+    return NodeStatus(name, "up", session.age(now), rtt_ms, memory, facts, session.hello.offers)

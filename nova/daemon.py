@@ -1,0 +1,145 @@
+"""The `nova-node` process: a worker, or the coordinator with a worker inside.
+
+The coordinator's own node goes through the same control plane as every other one: its agent dials its own hub over
+loopback. So there is one way in which a node takes part, and nothing that works only where the coordinator is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+import typer
+
+from nova import paths
+from nova.config.load import load
+from nova.config.schema import NodeConfig
+from nova.control.hub import Hub
+from nova.control.keys import KeyPair, KeyStore
+from nova.control.spoke import Spoke
+from nova.control.zap import TrustList
+from nova.coordinator.service import Coordinator
+from nova.errors import NovaError
+from nova.log import setup
+from nova.node.agent import NodeAgent
+from nova.node.facts import boot_id, default_name
+from nova.transport.offers import offers
+from nova.wire.boot import Announcement
+
+log = structlog.get_logger(__name__)
+
+CLIENT_KEY = "client"
+"""The key under which the commands of this machine's user come in; the coordinator makes and trusts it by itself."""
+
+
+def main() -> None:
+    typer.run(command)
+
+
+def command(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML); see conf/nova.toml.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the file; may be repeated.")] = None,
+    lifeline: Annotated[bool, typer.Option(help="End when standard input is closed.")] = False,
+    json: Annotated[bool, typer.Option(help="Print one JSON line on standard output once the node is up.")] = False,
+) -> None:
+    """Run one Nova node until SIGTERM or Ctrl-C."""
+    try:
+        node = named(load(config, set_ or []))
+        setup(node.log.level, node.log.format, node=node.name)
+        asyncio.run(serve(node, paths.ensure(paths.home(node.home)), lifeline, json))
+    except NovaError as error:
+        print(f"nova-node: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def named(config: NodeConfig) -> NodeConfig:
+    """The configuration with the node's name settled: the coordinator has the name that workers dial it by."""
+    default = str(config.control.coordinator) if config.role == "coordinator" else default_name()
+    return msgspec.structs.replace(config, name=config.name or default)
+
+
+async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
+    """Run the node until a signal, the end of the lifeline, or an error of one of its parts."""
+    keys, hub = own_keys(config, home), None
+    tasks = [asyncio.create_task(_told_to_end(lifeline), name="end")]
+    if config.role == "coordinator":
+        coordinator = Coordinator(config, home, boot_id())
+        hub = Hub(config.name, config.control.address, keys, TrustList(KeyStore(home)), config.control, coordinator)
+        await hub.start()
+        coordinator.hub = hub
+        config = with_port(config, hub.port)
+        tasks += [asyncio.create_task(coordinator.run()), asyncio.create_task(hub.run())]
+    server_key = KeyStore(home).trusted_key(config.control.coordinator)
+    agent = NodeAgent(config, home, offers(config.transport.order, config.transport.options, config.transport.host))
+    spoke = Spoke(config.control.address, server_key, keys, agent.hello, config.control, agent)
+    agent.send = spoke.send
+    log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
+    if announce:
+        up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint)
+        print(msgspec.json.encode(up).decode(), flush=True)
+    tasks += [asyncio.create_task(agent.run()), asyncio.create_task(spoke.run())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a part that failed ends the node, with its error
+    finally:
+        log.info("node ends")
+        # From the inside out: engines while there is a session to report their end on, then the sessions.
+        await agent.close()
+        await spoke.close("the node ends")
+        if hub is not None:
+            coordinator.close()
+            await hub.close("the coordinator ends")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def with_port(config: NodeConfig, port: int) -> NodeConfig:
+    """The configuration with the port that was bound in place of port 0."""
+    host = config.control.address.rpartition(":")[0]
+    control = msgspec.structs.replace(config.control, address=f"{host}:{port}")
+    return msgspec.structs.replace(config, control=control)
+
+
+def own_keys(config: NodeConfig, home: Path) -> KeyPair:
+    """This node's pair. What shares this home on this machine is trusted without asking; nothing else is."""
+    store = KeyStore(home)
+    pair = store.ensure(config.name)
+    if config.role == "coordinator":
+        store.trust(config.name, pair.public)
+        store.trust(CLIENT_KEY, store.ensure(CLIENT_KEY).public)
+    elif is_loopback(config.control.address):
+        store.trust(config.name, pair.public)
+    return pair
+
+
+def is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _told_to_end(lifeline: bool) -> None:
+    """Until SIGTERM, SIGINT, or, with a lifeline, the end of standard input."""
+    ending, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+
+    def read() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            ending.set()
+
+    if lifeline:
+        loop.add_reader(sys.stdin.fileno(), read)
+    await ending.wait()

@@ -1,0 +1,160 @@
+"""A throw-away cluster: N daemons on loopback with keys of their own, for as long as one command runs.
+
+Nothing of it is left behind, however the command ends: each daemon holds a lifeline to us and each engine one to its
+daemon, and at the end every process that carries our mark in its environment is waited for, then killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import structlog
+
+from nova import paths
+from nova.clock import Deadline
+from nova.config.schema import NodeConfig
+from nova.control.client import Client
+from nova.control.keys import KeyStore
+from nova.daemon import CLIENT_KEY
+from nova.local.process import DaemonProcess
+
+log = structlog.get_logger(__name__)
+
+MARK = "NOVA_CLUSTER"
+START_S = 60.0
+"""A daemon that is not up after this long never will be; a cold start on a slow disk takes some seconds."""
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """What to start. `settings` goes to every node, `node_settings[i]` to the i-th only; keys are dotted."""
+
+    nodes: int
+    model: str
+    split: Sequence[int] = ()
+    transports: Sequence[str] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    node_settings: Sequence[Mapping[str, object]] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [f"node-{index + 1}" for index in range(self.nodes)]
+
+
+class LocalCluster:
+    """Daemons node-1 (the coordinator) to node-N. Made by `running`."""
+
+    def __init__(self, plan: ClusterPlan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.daemons: list[DaemonProcess] = []
+        self.address = ""
+        self._environment = {**os.environ, MARK: folder.name}
+
+    async def start(self) -> None:
+        """The coordinator first, for its port; then all workers at once. Raises EngineError."""
+        deadline = Deadline.after(START_S)
+        self.address = (await self._daemon(0).start(deadline)).address
+        await asyncio.gather(*(self._daemon(index).start(deadline) for index in range(1, self.plan.nodes)))
+
+    @asynccontextmanager
+    async def client(self, deadline_s: float = 10.0) -> AsyncIterator[Client]:
+        """A session with the coordinator."""
+        store = KeyStore(self.folder)
+        key, server = store.load(CLIENT_KEY), store.trusted_key(self.plan.names[0])
+        deadline = Deadline.after(deadline_s)
+        async with Client.connect(self.address, server, key, CLIENT_KEY, deadline, NodeConfig().control) as client:
+            yield client
+
+    def casualties(self) -> list[str]:
+        """How each daemon ended that has ended, in words."""
+        return [how for daemon in self.daemons if (how := daemon.how_it_ended()) is not None]
+
+    async def stop(self) -> None:
+        """Ask, wait, kill; then nothing that carries our mark is left. Idempotent."""
+        for daemon in self.daemons:
+            daemon.ask_to_end()
+        limit = 2 * NodeConfig().engine.stop_s + 3.0
+        ends = [asyncio.ensure_future(daemon.ended()) for daemon in self.daemons if daemon.started]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=limit)
+            for daemon in self.daemons:
+                daemon.kill()
+            if late:
+                log.warning("daemons did not end in time and were killed", count=len(late))
+                await asyncio.wait(late, timeout=5.0)
+        await asyncio.to_thread(self._sweep)
+
+    def _daemon(self, index: int) -> DaemonProcess:
+        daemon = DaemonProcess(self.plan.names[index], self.folder, self._settings(index), self._environment)
+        self.daemons.append(daemon)
+        return daemon
+
+    def _settings(self, index: int) -> dict[str, object]:
+        plan, coordinator = self.plan, self.plan.names[0]
+        settings: dict[str, object] = {
+            "name": plan.names[index],
+            "home": str(self.folder),
+            "role": "worker" if index else "coordinator",
+            "control.coordinator": coordinator,
+            "control.address": self.address or "127.0.0.1:0",
+            **plan.settings,
+        }
+        if plan.transports:
+            settings["transport.order"] = list(plan.transports)
+        if not index:
+            settings |= {"deployment.model": plan.model, "deployment.nodes": plan.names}
+            settings |= {"deployment.split": list(plan.split)} if plan.split else {}
+        return settings | dict(plan.node_settings[index] if index < len(plan.node_settings) else {})
+
+    def _sweep(self) -> None:
+        """Engines end by their lifelines; this proves it, and helps where it did not happen."""
+        left = marked(self.folder.name)
+        _, alive = psutil.wait_procs(left, timeout=5.0)
+        for process in alive:
+            log.warning("a process of the cluster was left and is killed", pid=process.pid)
+            process.kill()
+        psutil.wait_procs(alive, timeout=5.0)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes of this cluster, other than this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@asynccontextmanager
+async def running(plan: ClusterPlan, home: Path) -> AsyncIterator[LocalCluster]:
+    """A started cluster, taken down at the end. Its folder lies in `home`/run and is removed."""
+    base = paths.ensure(paths.run(home))
+    _sweep_folders(base)
+    folder = base / f"cluster-{os.getpid()}-{secrets.token_hex(3)}"
+    cluster = LocalCluster(plan, paths.ensure(folder))
+    try:
+        await cluster.start()
+        yield cluster
+    finally:
+        await asyncio.shield(cluster.stop())
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_folders(base: Path) -> None:
+    """Remove what commands left that were killed: the folder's name carries the process id."""
+    for folder in base.glob("cluster-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
