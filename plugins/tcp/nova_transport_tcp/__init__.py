@@ -1,0 +1,5 @@
+"""Nova's data plane over plain TCP sockets: one connection per pair of ranks, authenticated, not encrypted."""
+
+from nova_transport_tcp.transport import TcpConfig, TcpTransport
+
+__all__ = ["TcpConfig", "TcpTransport"]

@@ -1,0 +1,79 @@
+"""Connected ranks: an outlet and an inlet per peer, and one life for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping, Sequence
+
+import zmq
+
+from nova.clock import Deadline
+from nova.transport.api import Buffer, Caps, Group, Seat, WritableBuffer
+from nova.transport.buffers import flat, writable
+from nova.transport.life import Life
+from nova_transport_zmq.lane import Inlet, Outlet
+from nova_transport_zmq.wire import Wire
+
+
+def caps(curve: bool) -> Caps:
+    """All of them; the encryption only with CURVE."""
+    return ~Caps(0) if curve else ~Caps.ENCRYPTED
+
+
+class ZmqGroup(Group):
+    """See `nova.transport.api.Group`."""
+
+    def __init__(
+        self,
+        seat: Seat,
+        curve: bool,
+        context: zmq.Context[zmq.Socket[bytes]],
+        wires: Mapping[tuple[int, int], Wire],
+    ) -> None:
+        self.rank = seat.rank
+        self.size = seat.size
+        self.caps = caps(curve)
+        self._context = context
+        self._wires = list(wires.values())
+        self._linger_ms = 0
+        # A blocked call polls this beside its socket, because a ZeroMQ socket is no place for a second thread.
+        self._bell, self._ear = socket.socketpair()
+        self._life = Life(self._wake, self._release)
+        self._outlets: dict[int, Outlet] = {}
+        self._inlets: dict[int, Inlet] = {}
+        for (rank, lane), wire in wires.items():
+            outward = (lane == 0) == (rank < seat.rank)  # lane 0 carries from the dialler, who is the higher rank
+            if outward:
+                self._outlets[rank] = Outlet(wire, rank, self._life, self._ear.fileno())
+            else:
+                self._inlets[rank] = Inlet(wire, rank, self._life, self._ear.fileno())
+
+    def send(self, parts: Sequence[Buffer], dst: int, deadline: Deadline) -> None:
+        views = [flat(part) for part in parts]
+        with self._life:
+            self._outlets[dst].send(views, deadline)
+
+    def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
+        view = writable(out)
+        with self._life:
+            self._inlets[src].receive(view, deadline)
+
+    def close(self, deadline: Deadline) -> None:
+        """Waits until ZeroMQ has handed all that was sent to the kernel, at most until the deadline."""
+        self._linger_ms = int(deadline.remaining() * 1000)
+        self._life.close()
+
+    def abort(self) -> None:
+        self._life.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._bell.send(b"!")
+
+    def _release(self) -> None:
+        for wire in self._wires:
+            wire.close(self._linger_ms)
+        self._context.term()
+        self._bell.close()
+        self._ear.close()

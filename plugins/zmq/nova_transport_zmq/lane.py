@@ -1,0 +1,136 @@
+"""The two directions between this rank and a peer: parts of exact length over ZeroMQ frames.
+
+Every part stands behind its length (8 bytes, little endian). Small parts share one frame with their lengths; a
+large part follows its length in frames of CHUNK bytes and a last shorter one, which are received straight into
+the destination. Sending copies into ZeroMQ's frames: a lent buffer would have to be waited for until the peer's
+kernel has taken it, while these copies overlap with the I/O thread that writes (and encrypts) the frame before.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from nova.clock import Deadline
+from nova.errors import LengthMismatch, PeerLost, TransferTimeout, TransportError
+from nova.transport.life import Life
+from nova_transport_zmq.errors import translate
+from nova_transport_zmq.wire import CHUNK, Wire
+
+SMALL = 64 << 10
+"""Bytes of lengths and parts that share a frame."""
+
+_LENGTH = struct.Struct("<Q")
+
+
+class _Direction:
+    """A wire with the group's life. Used by one thread at a time."""
+
+    def __init__(self, wire: Wire, rank: int, life: Life, wake: int) -> None:
+        self._wire = wire
+        self._socket = wire.socket
+        self._rank = rank
+        self._life = life
+        self._watched: list[tuple[Any, int]] = [(self._socket, self._event), (wire.monitor, zmq.POLLIN), (wake, zmq.POLLIN)]
+
+    _event = zmq.POLLIN
+
+    def _await(self, deadline: Deadline, moved: bool) -> None:
+        """Wait until the socket is ready; `moved` says whether bytes of this call have crossed already."""
+        while True:
+            ready = zmq.zmq_poll(self._watched, math.ceil(deadline.remaining() * 1000))
+            if any(item is self._socket for item, _ in ready):
+                return
+            if not ready:
+                late = TransferTimeout(f"rank {self._rank} let the deadline pass" + (" inside a part" if moved else ""))
+                raise self._life.broke(late) if moved else late
+            self._life.check()
+            # What came before the end is readable, but may have come after poll looked at the socket.
+            if self._wire.ended() and not int(self._socket.getsockopt(zmq.EVENTS)) & self._event:
+                raise self._life.broke(PeerLost(self._rank, "its connection ended"))
+
+    def _failed(self, error: zmq.ZMQError) -> TransportError:
+        return self._life.broke(translate(error, rank=self._rank))
+
+
+class Outlet(_Direction):
+    """Towards the peer."""
+
+    _event = zmq.POLLOUT
+
+    def send(self, parts: Sequence[memoryview], deadline: Deadline) -> None:
+        moved = False
+        small: list[bytes | memoryview] = []
+        size = 0
+        for part in parts:
+            if size + _LENGTH.size + len(part) > SMALL and size:
+                moved = self._frame(b"".join(small), deadline, moved)
+                small, size = [], 0
+            small.append(_LENGTH.pack(len(part)))
+            size += _LENGTH.size
+            if size + len(part) <= SMALL:
+                small.append(part)
+                size += len(part)
+                continue
+            moved = self._frame(b"".join(small), deadline, moved)
+            small, size = [], 0
+            for start in range(0, len(part), CHUNK):
+                self._frame(part[start : start + CHUNK], deadline, moved)
+        if size:
+            self._frame(b"".join(small), deadline, moved)
+
+    def _frame(self, data: bytes | memoryview, deadline: Deadline, moved: bool) -> bool:
+        while True:
+            try:
+                self._socket.send(data, zmq.NOBLOCK)
+            except zmq.Again:
+                self._await(deadline, moved)
+            except zmq.ZMQError as error:
+                raise self._failed(error) from error
+            else:
+                return True
+
+
+class Inlet(_Direction):
+    """From the peer."""
+
+    def __init__(self, wire: Wire, rank: int, life: Life, wake: int) -> None:
+        super().__init__(wire, rank, life, wake)
+        self._stage = memoryview(b"")  # what is left of the last shared frame
+
+    def receive(self, out: memoryview, deadline: Deadline) -> None:
+        try:
+            self._receive(out, deadline)
+        except zmq.ZMQError as error:
+            raise self._failed(error) from error
+
+    def _receive(self, out: memoryview, deadline: Deadline) -> None:
+        if not self._stage:
+            self._await(deadline, moved=False)
+            self._stage = self._socket.recv(zmq.NOBLOCK, copy=False).buffer
+        if len(self._stage) < _LENGTH.size:
+            raise self._mismatch(f"a frame of {len(self._stage)} bytes where a length was awaited")
+        (length,) = _LENGTH.unpack_from(self._stage)
+        if length != len(out):
+            raise self._mismatch(f"{length} bytes, {len(out)} were awaited")
+        rest = self._stage[_LENGTH.size :]
+        if rest or not length:
+            if len(rest) < length:
+                raise self._mismatch(f"{len(rest)} of {length} bytes in a shared frame")
+            out[:] = rest[:length]
+            self._stage = rest[length:]
+            return
+        self._stage = rest
+        for start in range(0, length, CHUNK):
+            into = out[start : start + CHUNK]
+            self._await(deadline, moved=True)
+            got = self._socket.recv_into(into, flags=zmq.NOBLOCK)
+            if got != len(into):
+                raise self._mismatch(f"a frame of {got} bytes, {len(into)} were awaited")
+
+    def _mismatch(self, what: str) -> TransportError:
+        return self._life.broke(LengthMismatch(f"rank {self._rank} sent {what}"))

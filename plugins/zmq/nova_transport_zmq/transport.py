@@ -1,0 +1,58 @@
+"""What the transport is, what it promises, and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import zmq
+from msgspec import Meta
+
+from nova.errors import TransportUnavailable
+from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
+from nova.transport.network import domain
+from nova_transport_zmq.endpoint import ZmqEndpoint
+from nova_transport_zmq.errors import NAME
+from nova_transport_zmq.group import caps
+
+
+@dataclass(frozen=True)
+class ZmqConfig:
+    """Options of `[transport.options.zmq]`."""
+
+    curve: bool = field(default=True, metadata={"help": "encrypt with CURVE; all nodes must agree"})
+    handshake_s: Annotated[float, Meta(gt=0)] = field(
+        default=2.0, metadata={"help": "s; a connection that has not proved itself by then is dropped"}
+    )
+    io_threads: Annotated[int, Meta(ge=1)] = field(
+        default=1, metadata={"help": "threads of ZeroMQ that move and encrypt bytes"}
+    )
+    queue: Annotated[int, Meta(ge=1)] = field(
+        default=8, metadata={"help": "frames of up to 1 MiB kept per direction on each side before a sender waits"}
+    )
+    keepalive_s: Annotated[int, Meta(ge=1)] = field(
+        default=5, metadata={"help": "s; an idle peer that answers nothing for about twice this counts as lost"}
+    )
+
+
+class ZmqTransport(Transport):
+    """Two sockets per pair of ranks, one for each direction; CURVE keys are checked, and the ticket on top."""
+
+    name = NAME
+    api = API_VERSION
+    version = "0.1.0"
+    Config = ZmqConfig
+
+    def probe(self, host: str) -> TransportInfo:
+        """Available wherever `host` is an address of this machine and libzmq knows CURVE, if that is asked for."""
+        if self.config.curve and not zmq.has("curve"):
+            raise TransportUnavailable("this libzmq was built without CURVE: set transport.options.zmq.curve = false")
+        where = domain(host)
+        # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
+        latency_s, bandwidth = (90e-6, 1e9) if where.startswith("loopback/") else (300e-6, 110e6)
+        attachment = Attachment(where, host, latency_s, bandwidth)
+        return TransportInfo(self.name, self.version, self.api, caps(self.config.curve), (attachment,))
+
+    def open(self, seat: Seat) -> ZmqEndpoint:
+        """Listen on free ports of `seat.host`. Raises TransportUnavailable."""
+        return ZmqEndpoint(seat, self.config)

@@ -1,0 +1,111 @@
+"""One ZeroMQ socket, which carries one direction between two ranks, and the monitor that tells of its end.
+
+Sockets never reconnect by themselves: whoever answers next at that address may be another process. A socket and
+its monitor are used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from nova.transport.api import Seat
+from nova.transport.ticket import proof
+
+if TYPE_CHECKING:
+    from nova_transport_zmq.transport import ZmqConfig
+
+CHUNK = 1 << 20
+"""Bytes of a large part per frame: the copies at both ends then overlap with ZeroMQ's I/O thread."""
+
+LANES = 2
+"""Lane 0 carries from the dialler to the listener, lane 1 back."""
+
+_EVENTS = (
+    zmq.Event.DISCONNECTED
+    | zmq.Event.CLOSED
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
+
+
+class Wire:
+    """A PAIR socket, listening or dialled. `fd` is the descriptor of the proven connection, -1 before."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: ZmqConfig, host: str) -> None:
+        self.socket = context.socket(zmq.PAIR)
+        self.fd = -1
+        options = {
+            zmq.LINGER: 0,
+            zmq.SNDHWM: config.queue,
+            zmq.RCVHWM: config.queue,
+            zmq.MAXMSGSIZE: CHUNK,
+            zmq.RECONNECT_IVL: -1,
+            zmq.HANDSHAKE_IVL: int(config.handshake_s * 1000),
+            zmq.BACKLOG: 1024,
+            zmq.IPV6: int(":" in host),
+            # ZMTP heartbeats would call a peer dead that merely does not read for a while; the kernel's do not.
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: config.keepalive_s,
+            zmq.TCP_KEEPALIVE_INTVL: max(1, config.keepalive_s // 3),
+            zmq.TCP_KEEPALIVE_CNT: 3,
+        }
+        for option, value in options.items():
+            self.socket.setsockopt(option, value)
+        self.monitor = self.socket.get_monitor_socket(int(_EVENTS))
+
+    def events(self) -> list[tuple[zmq.Event, int]]:
+        """What happened to the socket since the last call: the event and its value, often a descriptor."""
+        found = []
+        while int(self.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            message = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))
+            found.append((zmq.Event(message["event"]), message["value"]))
+        return found
+
+    def ended(self) -> bool:
+        """Whether the proven connection is gone. Strangers that come and go are not it."""
+        return any(event == zmq.Event.DISCONNECTED and value == self.fd for event, value in self.events())
+
+    def listen(self, host: str, domain: str, secret: bytes | None) -> int:
+        """Bind to a free port, which is returned. ZAP is enforced: with no handler nobody is admitted."""
+        self.socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
+        self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        if secret is None:
+            self.socket.setsockopt(zmq.PLAIN_SERVER, 1)
+        else:
+            self.socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
+        self.socket.bind(f"tcp://{bracketed(host)}:*")
+        return int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    def dial(self, address: str, keys: tuple[bytes, bytes, bytes] | tuple[str, str]) -> None:
+        """Connect with (server's key, own key, own secret), or with a name and password."""
+        if len(keys) == 3:
+            for option, key in zip((zmq.CURVE_SERVERKEY, zmq.CURVE_PUBLICKEY, zmq.CURVE_SECRETKEY), keys, strict=True):
+                self.socket.setsockopt(option, key)
+        else:
+            for option, word in zip((zmq.PLAIN_USERNAME, zmq.PLAIN_PASSWORD), keys, strict=True):
+                self.socket.setsockopt_string(option, word)
+        self.socket.connect(address)
+
+    def deafen(self) -> None:
+        """Stop listening; the connection that stands stays."""
+        if self.socket.getsockopt(zmq.LAST_ENDPOINT):
+            self.socket.unbind(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+
+    def close(self, linger_ms: int = 0) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(linger_ms)
+
+
+def password(seat: Seat, dialler: int, listener: int, lane: int) -> str:
+    """What a dialler shows where there is no CURVE, to keep strangers off a socket that takes one peer."""
+    return proof(seat, b"password", bytes([dialler, listener, lane])).hex()
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
