@@ -101,3 +101,8 @@ def _check(path: Path, name: str, tensor: TensorInfo, room: int) -> None:
         raise ModelError(
             f"{path}: tensor {name!r} has {tensor.nbytes} bytes, not what {tensor.dtype} {tensor.shape} needs"
         )
+
+
+def one_line(error: BaseException) -> str:
+    """Another library's error as one line of bounded length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nova.errors import ModelError
+from nova.model.files import one_line
 
 EMULATED = "emulated:"
 
@@ -46,11 +47,11 @@ def hub_snapshot(hub_id: str, offline: bool) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=list(PATTERNS), local_files_only=offline))
     except errors.LocalEntryNotFoundError as error:
         raise ModelError(
-            "not in the hub cache" if offline else f"the hub cannot be reached ({_line(error)})"
+            "not in the hub cache" if offline else f"the hub cannot be reached ({one_line(error)})"
         ) from error
     except (errors.HFValidationError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         # errors.HTTPError is the base of the HTTP client that this version of the hub library uses.
-        raise ModelError(f"{type(error).__name__}: {_line(error)}") from error
+        raise ModelError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
 def locate(name: str, home: Path, snapshot: Snapshot = hub_snapshot) -> Path:
@@ -101,7 +102,3 @@ def _lacks(folder: Path) -> str:
         return "no config.json in it" if folder.is_dir() else "no such folder"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

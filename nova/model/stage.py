@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 
 from nova.errors import ModelError
 from nova.model.card import read_card
-from nova.model.files import read_json
+from nova.model.files import one_line, read_json
 
 PROVEN = frozenset(
     {
@@ -139,7 +139,7 @@ def load_stage(folder: Path, first_layer: int, last_layer: int, progress: Progre
     try:
         stage.evaluate(progress or (lambda done, total: None))
     except RuntimeError as error:
-        raise ModelError(f"{folder}: cannot read the weights: {error}") from error
+        raise ModelError(f"{folder}: cannot read the weights: {one_line(error)}") from error
     return stage
 
 
@@ -169,7 +169,9 @@ def _load_lazily(folder: Path) -> tuple[Module, Cache]:
         model, _ = load_model(folder, lazy=True)
         return model, make_prompt_cache(model)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError, OSError) as error:
-        raise ModelError(f"{folder}: mlx_lm cannot build the model: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{folder}: mlx_lm cannot build the model: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 @contextmanager

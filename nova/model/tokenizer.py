@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nova.errors import ModelError
+from nova.model.files import one_line
 
 _UNKNOWN = "\ufffd"
 
@@ -33,7 +34,7 @@ class Tokenizer:
         try:
             backend = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError) as error:
-            raise ModelError(f"{folder}: cannot load the tokenizer: {_line(error)}") from error
+            raise ModelError(f"{folder}: cannot load the tokenizer: {one_line(error)}") from error
         return cls(folder, backend)
 
     @property
@@ -74,7 +75,7 @@ class Tokenizer:
                 [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
             )
         except (jinja2.TemplateError, ValueError, TypeError) as error:
-            raise ModelError(f"{self._folder}: the chat template fails: {_line(error)}") from error
+            raise ModelError(f"{self._folder}: the chat template fails: {one_line(error)}") from error
         return text
 
 
@@ -113,7 +114,3 @@ class TextStream:
 
     def _text(self) -> str:
         return self._decode(self._before + self._now)[len(self._before_text) :]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

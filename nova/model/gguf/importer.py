@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from nova.errors import ModelError
 from nova.model.card import ModelCard, read_card
+from nova.model.files import one_line
 from nova.model.gguf.llama import ROPE_FACTORS, Target, config, read_llama, targets
 from nova.model.gguf.read import BITS, GGUFHeader, GGUFTensor, read_gguf
 from nova.model.gguf.tokenizer import generation_config, write_tokenizer
@@ -111,7 +112,7 @@ def _load(path: Path) -> dict[str, mx.array]:
     try:
         loaded = mx.load(str(path), format="gguf")
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{path}: MLX cannot read it: {error}") from error
+        raise ModelError(f"{path}: MLX cannot read it: {one_line(error)}") from error
     assert isinstance(loaded, dict)
     return loaded
 
