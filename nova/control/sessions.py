@@ -142,8 +142,6 @@ class Sessions:
             return f"role {hello.role[:80]!r} is unknown: a peer is one of {', '.join(sorted(SAYS))}"
         if hello.role == "worker" and hello.name != user:
             return f"your key is trusted here as {user!r}, not as {hello.name!r}: set the node's name, or trust it anew"
-        if hello.role == "worker" and hello.name == self._coordinator:
-            return f"{hello.name!r} is the coordinator's own name: give this node another"
         return None
 
     def _worker(self, name: str) -> Session | None:
