@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 PARAGRAPH = (
-    "The river begins high in the mountains, where the snow melts in spring. Other streams join it, and by the time it "
-    "reaches the valley it is wide enough to carry boats. Plants use the light of the sun to make food from water and "
-    "carbon dioxide, and they release oxygen into the air. The Earth moves around the sun once every year, and the moon "
-    "moves around the Earth about once every month. People have studied the sky for thousands of years, and they used "
-    "the positions of the stars to find their way across the sea."
+    "The river begins high in the mountains, where the snow melts in spring. Other streams join it, and by the "
+    "time it reaches the valley it is wide enough to carry boats. Plants use the light of the sun to make food "
+    "from water and carbon dioxide, and they release oxygen into the air. The Earth moves around the sun once "
+    "every year, and the moon moves around the Earth about once every month. People have studied the sky for "
+    "thousands of years, and they used the positions of the stars to find their way across the sea."
 )
 
 

@@ -77,9 +77,13 @@ def read_llama(header: GGUFHeader) -> Llama:
     embedding = header.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelError(f"{header.path}: has no tensor token_embd.weight")
+    layers = _count(header, "block_count")
+    if layers * len(_LAYER_MODULES) > len(header.tensors):
+        # Also bounds the work below, which grows with a number that stands in the file.
+        raise ModelError(f"{header.path}: {len(header.tensors)} tensors are too few for {layers} layers")
     return Llama(
         hidden=hidden,
-        layers=_count(header, "block_count"),
+        layers=layers,
         heads=heads,
         kv_heads=_count(header, "attention.head_count_kv", heads),
         head_dim=head_dim,

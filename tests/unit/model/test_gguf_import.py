@@ -158,7 +158,8 @@ def test_the_scaled_rope_of_llama3_is_recognised_and_others_refused(
         ({"llama__expert_count": 8}, "llama.expert_count"),
         ({"llama__attention__head_count_kv": 3}, r"attn_k.weight has shape \(32, 64\), expected \(48, 64\)"),
         ({"llama__attention__head_count": 3}, "expected the head size 21"),
-        ({"llama__block_count": 3}, "blk.2.attn_norm.weight is missing"),
+        ({"llama__block_count": 3}, "21 tensors are too few for 3 layers"),
+        ({"llama__block_count": 1 << 31}, "too few for 2147483648 layers"),
         ({"llama__block_count": 1}, "blk.1.attn_k.weight is not part"),
         ({"llama__block_count": "two"}, "expected a int"),
         ({"llama__rope__scaling__type": "yarn"}, "rope scaling 'yarn'"),
@@ -180,6 +181,14 @@ def test_what_cannot_be_imported_is_refused_and_leaves_nothing(
         import_gguf(tmp_path / "m.gguf", tmp_path / "models" / "m", "float32")
     assert list(tmp_path.glob("models/*")) == []
     assert list(tmp_path.glob("models/.*")) == []
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    tensors = {name: (shape, 0, pack(np.ones(shape, np.float32), "F32")[0]) for name, shape in tiny_shapes().items()}
+    tensors["strange.weight"] = tensors.pop("blk.1.ffn_up.weight")
+    (tmp_path / "m.gguf").write_bytes(build(tiny_metadata(), tensors))
+    with pytest.raises(ModelError, match=r"blk\.1\.ffn_up\.weight is missing \(1 in all\)"):
+        import_gguf(tmp_path / "m.gguf", tmp_path / "m", "float32")
 
 
 def test_an_existing_model_is_replaced_only_when_asked(tmp_path: Path) -> None:
