@@ -79,13 +79,23 @@ def whole_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         check_free(folder, overwrite)
-        if folder.exists():
-            folder.rename(work / "old")
-        fresh.rename(folder)
+        _take_place(fresh, folder, work / "old")
     except OSError as error:
         raise ModelError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _take_place(fresh: Path, folder: Path, aside: Path) -> None:
+    replaced = folder.exists()
+    if replaced:
+        folder.rename(aside)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if replaced:
+            aside.rename(folder)
+        raise
 
 
 def check_free(folder: Path, overwrite: bool) -> None:

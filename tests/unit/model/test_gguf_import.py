@@ -89,6 +89,9 @@ def test_keep_is_what_mlx_lm_loads_with_the_bits_of_each_module(tmp_path: Path) 
     assert (kept.model.embed_tokens.bits, kept.model.layers[0].mlp.up_proj.bits) == (8, 4)
     assert card.quantisation is not None
     assert card.quantisation.bits == 4
+    # Older versions of mlx_lm go by this entry, newer ones see it from the shapes.
+    config = json.loads((tmp_path / "keep" / "config.json").read_text())
+    assert config["quantization"]["model.embed_tokens"] == {"group_size": 32, "bits": 8}
     tokens = mx.array([[5, 6, 7]])
     ours, theirs = np.array(kept(tokens).astype(mx.float32)), np.array(full(tokens))
     assert np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max()
@@ -226,6 +229,24 @@ def test_a_failed_overwrite_keeps_the_old_model(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["m"]
 
 
+def test_a_new_model_that_cannot_take_its_place_gives_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_gguf(tmp_path / "m.gguf")
+    import_gguf(tmp_path / "m.gguf", tmp_path / "out" / "m", "float32")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ModelError, match="cannot be written: Permission denied"):
+        import_gguf(tmp_path / "m.gguf", tmp_path / "out" / "m", "float16", overwrite=True)
+    assert weights(tmp_path / "out" / "m")["lm_head.weight"].dtype == mx.float32
+
+
 def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected keep, float32"):
         import_gguf(tmp_path / "m.gguf", tmp_path / "m", "int4")
@@ -253,9 +274,11 @@ def test_each_family_splits_numbers_its_own_way(tmp_path: Path, pre: str, text: 
 def test_the_begin_token_comes_as_the_file_says(tmp_path: Path, changes: dict[str, Any], begins: bool) -> None:
     tiny_gguf(tmp_path / "m.gguf", **changes)
     import_gguf(tmp_path / "m.gguf", tmp_path / "m", "float32")
-    ids = Tokenizer.load(tmp_path / "m").encode("he the")
-    assert (ids[0] == 0) == begins
-    assert Tokenizer.load(tmp_path / "m").encode("he", chat=True)[0] == 0
+    tokenizer = Tokenizer.load(tmp_path / "m")
+    he = tokenizer.encode("he")[-1]
+    assert tokenizer.encode("he") == ([0, he] if begins else [he])
+    assert tokenizer.encode("<|bos|>he") == [0, he]
+    assert tokenizer.encode("he", chat=True) == [0, he, 1]
 
 
 def test_shards_follow_layers_and_keep_each_one_whole() -> None:

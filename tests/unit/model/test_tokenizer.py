@@ -82,6 +82,19 @@ def test_the_stream_of_random_tokens_of_a_real_model_adds_up(demo: Tokenizer, se
     assert streamed(demo, ids) == demo.decode(ids)
 
 
+def test_a_decoder_that_strips_the_first_space_keeps_the_others(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+
+    backend = Backend(models.WordLevel({"<unk>": 0, "▁the": 1, "▁cat": 2, "s": 3}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    stream = Tokenizer.load(tmp_path).stream()
+    assert [stream.add(token) for token in (1, 2, 3, 1)] == ["the", " cat", "s", " the"]
+
+
 def test_a_character_comes_only_when_all_its_bytes_are_there(tiny: Tokenizer) -> None:
     stream = tiny.stream()
     assert [stream.add(token) for token in tiny.encode("a€b")] == ["a", "", "", "€", "b"]
