@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from nova import __version__
@@ -75,7 +75,7 @@ class Client:
             with suppress(PeerRefused):  # each request has been told
                 await running
 
-    async def generate(self, ask: Generate) -> AsyncIterator[GenerateEvent]:
+    async def generate(self, ask: Generate) -> AsyncGenerator[GenerateEvent, None]:
         """Accepted, then pieces, then Completed. Leaving early abandons the request, once the iterator is closed:
         wrap it in `contextlib.aclosing` where that must happen at once.
 

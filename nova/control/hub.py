@@ -64,6 +64,7 @@ class Hub:
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
+        self._released = False
         self._reason = "the coordinator stops"
         self.port = 0
 
@@ -92,6 +93,10 @@ class Hub:
 
     async def run(self) -> None:
         """Serves until `close`. However it ends, everybody has been said goodbye and the port is free again."""
+        if self._stop.is_set():
+            # Closed before it began: `close` has let go of the sockets, or is about to.
+            await self._ended.wait()
+            return
         self._running = True
         try:
             tick_at = self._clock()
@@ -132,16 +137,17 @@ class Hub:
         """Says goodbye to all, ends `run` and waits for it. Idempotent."""
         self._reason = reason
         self._stop.set()
-        if self._ended.is_set() or self.port == 0:
-            return
-        self._ready.nudge()
-        if self._running:
-            await self._ended.wait()
+        if self.port == 0:
+            self._ended.set()
+        elif self._running or self._released:
+            self._ready.nudge()
         else:
             self._ready.close()
             await self._release(linger_ms=0)
+        await self._ended.wait()
 
     async def _release(self, linger_ms: int) -> None:
+        self._released = True
         self._router.close(linger_ms)
         self._zap.stop()
         try:

@@ -112,6 +112,11 @@ class KeyStore:
                 return public
         raise KeyFileError(f"no key is trusted as {name!r}: run `nova keys show` there and `nova keys trust` here")
 
+    def own(self) -> list[str]:
+        """The names of our own pairs."""
+        with _explained(self._keys):
+            return sorted(path.stem for path in self._keys.glob("*.key"))
+
     def stamp(self) -> tuple[tuple[str, int, int, int], ...]:
         """A value that changes whenever the trusted files do; costs one look at the folder."""
         found = []

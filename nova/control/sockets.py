@@ -71,7 +71,7 @@ async def bind(socket: Socket, address: str) -> int:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=net.SOCK_STREAM)
         numeric = found[0][4][0]
         socket.bind(f"tcp://[{numeric}]:{port}" if ":" in str(numeric) else f"tcp://{numeric}:{port}")
-    except OSError as error:  # zmq.ZMQError is one of these, net.gaierror another
+    except (OSError, zmq.ZMQError) as error:
         raise ControlError(f"cannot listen on {address}: {error.strerror}; is another coordinator running?") from error
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 

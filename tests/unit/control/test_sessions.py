@@ -84,7 +84,6 @@ def test_a_worker_cannot_take_the_name_of_another_key() -> None:
         ("", Hello("", "worker", "test")),
         ("a", Hello("a", "king", "test")),
         ("a", Hello("a\n", "client", "test")),
-        ("coordinator", Hello("coordinator", "worker", "test")),
     ],
 )
 def test_an_unwelcome_hello_is_refused_for_good(user: str, hello: Hello) -> None:
@@ -93,6 +92,11 @@ def test_an_unwelcome_hello_is_refused_for_good(user: str, hello: Hello) -> None
     assert isinstance(refused, Refused)
     assert not refused.retry
     assert table.counters["refused"] == 1
+
+
+def test_the_coordinators_own_node_is_admitted_like_any_other() -> None:
+    table, clock = _table()
+    assert Peer(table, clock, b"1", "coordinator").joins().name == "coordinator"
 
 
 def test_an_unknown_peer_is_told_to_say_hello_again() -> None:
