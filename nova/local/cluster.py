@@ -10,11 +10,12 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import psutil
 import structlog
 
@@ -35,14 +36,14 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """What to start. `settings` goes to every node, `node_settings[i]` to the i-th only; keys are dotted."""
+    """What to start. `settings` (`key=value`, as in --set) go to every node, `node_settings[i]` to the i-th only."""
 
     nodes: int
     model: str
     split: Sequence[int] = ()
     transports: Sequence[str] = ()
-    settings: Mapping[str, object] = field(default_factory=dict)
-    node_settings: Sequence[Mapping[str, object]] = ()
+    settings: Sequence[str] = ()
+    node_settings: Sequence[Sequence[str]] = ()
 
     @property
     def names(self) -> list[str]:
@@ -98,22 +99,22 @@ class LocalCluster:
         self.daemons.append(daemon)
         return daemon
 
-    def _settings(self, index: int) -> dict[str, object]:
-        plan, coordinator = self.plan, self.plan.names[0]
-        settings: dict[str, object] = {
-            "name": plan.names[index],
-            "home": str(self.folder),
-            "role": "worker" if index else "coordinator",
-            "control.coordinator": coordinator,
-            "control.address": self.address or "127.0.0.1:0",
-            **plan.settings,
-        }
+    def _settings(self, index: int) -> list[str]:
+        """What makes a daemon one of this cluster; the plan's own settings come last and win."""
+        plan, names = self.plan, self.plan.names
+        settings = [
+            setting("name", names[index]),
+            setting("home", str(self.folder)),
+            setting("role", "worker" if index else "coordinator"),
+            setting("control.coordinator", names[0]),
+            setting("control.address", self.address or "127.0.0.1:0"),
+        ]
         if plan.transports:
-            settings["transport.order"] = list(plan.transports)
+            settings.append(setting("transport.order", list(plan.transports)))
         if not index:
-            settings |= {"deployment.model": plan.model, "deployment.nodes": plan.names}
-            settings |= {"deployment.split": list(plan.split)} if plan.split else {}
-        return settings | dict(plan.node_settings[index] if index < len(plan.node_settings) else {})
+            settings += [setting("deployment.model", plan.model), setting("deployment.nodes", names)]
+            settings.append(setting("deployment.split", list(plan.split)))
+        return [*settings, *plan.settings, *(plan.node_settings[index] if index < len(plan.node_settings) else ())]
 
     def _sweep(self) -> None:
         """Engines end by their lifelines; this proves it, and helps where it did not happen."""
@@ -123,6 +124,11 @@ class LocalCluster:
             log.warning("a process of the cluster was left and is killed", pid=process.pid)
             process.kill()
         psutil.wait_procs(alive, timeout=5.0)
+
+
+def setting(key: str, value: str | list[str] | list[int] | int | float) -> str:
+    """`key=value` as --set reads it; JSON's strings, numbers and arrays are TOML's too."""
+    return f"{key}={msgspec.json.encode(value).decode()}"
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ TAIL_BYTES = 2000
 class DaemonProcess:
     """A daemon whose standard input is its lifeline; it logs to `folder/NAME.log`."""
 
-    def __init__(self, name: str, folder: Path, settings: dict[str, object], environment: dict[str, str]) -> None:
+    def __init__(self, name: str, folder: Path, settings: Sequence[str], environment: dict[str, str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self._settings = settings
@@ -37,7 +38,7 @@ class DaemonProcess:
 
     async def start(self, deadline: Deadline) -> Announcement:
         """Spawn, and wait until it says that it is up. Raises EngineError with the end of its log."""
-        options = [part for key, value in self._settings.items() for part in ("--set", f"{key}={_toml(value)}")]
+        options = [part for setting in self._settings for part in ("--set", setting)]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "nova", "--lifeline", "--json", *options,
@@ -83,8 +84,3 @@ class DaemonProcess:
         """The end of its log."""
         text = self.log.read_text(encoding="utf-8", errors="replace")[-TAIL_BYTES:].strip()
         return text.splitlines()[-1] if text else "it wrote no log"
-
-
-def _toml(value: object) -> str:
-    """A value as `--set` reads it; JSON's strings, numbers and arrays are TOML's too."""
-    return msgspec.json.encode(value).decode()

@@ -47,7 +47,7 @@ class EngineWatch:
         self.heard = now
 
     def on_phase(self, phase: str, now: float) -> None:
-        if phase != self.phase:
+        if phase not in (self.phase, phases.FAILED):  # "failed" is no phase to be in: which one failed is what matters
             # Opening, joining and verifying share one limit, which began with the first of them.
             if not (phase in (phases.JOIN, phases.VERIFY) and self.phase in (phases.OPEN, phases.JOIN)):
                 self.phase_since = now

@@ -1,0 +1,91 @@
+"""What commands print as JSON. Each is one object; `nova schema NAME` prints its JSON Schema.
+
+Fields are only ever added. Times are seconds, unless a name ends in _ms; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from nova.wire.messages import EngineStatus, NodeStatus, Share, StageShare
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """Root of all outputs."""
+
+
+class Text(Output, frozen=True, kw_only=True):
+    """`nova run --json` and `nova generate --json`. `tokens` holds the stop token, when one ended the text;
+    `error` is "" unless the text was cut off, and then says what died."""
+
+    text: str
+    tokens: list[int]
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_s: float
+    prefill_tok_s: float
+    decode_tok_s: float
+    transport: str
+    stages: list[StageShare]
+    breakdown: list[Share]
+    error: str = ""
+
+
+class Status(Output, frozen=True, kw_only=True):
+    """`nova status --json`."""
+
+    coordinator: str
+    nova: str
+    model: str
+    state: str
+    transport: str
+    generation: int
+    rejected: dict[str, str]
+    nodes: list[NodeStatus]
+    engines: list[EngineStatus]
+    counters: dict[str, int]
+    reasons: list[str]
+
+
+class Keys(Output, frozen=True, kw_only=True):
+    """`nova keys ... --json`: our own public keys and those we trust, by name."""
+
+    own: dict[str, str]
+    trusted: dict[str, str]
+
+
+class Model(Output, frozen=True, kw_only=True):
+    """`nova model ... --json`."""
+
+    name: str
+    folder: str
+    model_type: str
+    layers: int
+    hidden_size: int
+    vocab_size: int
+    weight_bytes: int
+
+
+class Problem(Output, frozen=True, kw_only=True):
+    """What a command prints instead when it could not do its work; its exit status is then not 0."""
+
+    error: str
+
+
+OUTPUTS: dict[str, type[Output]] = {
+    "run": Text,
+    "generate": Text,
+    "status": Status,
+    "keys": Keys,
+    "model": Model,
+    "problem": Problem,
+}
+
+
+def emit(output: Output) -> None:
+    """One object on standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(output)).decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,77 @@
+"""`nova generate` and `nova status`: against a deployment that runs already."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from nova import paths
+from nova.cli import edge, options
+from nova.cli.output import Status, Text
+from nova.cli.show import account, cluster, out
+from nova.cli.stream import ask, follow
+from nova.clock import Deadline
+from nova.config.load import load
+from nova.control.client import Client
+from nova.control.keys import KeyStore
+from nova.daemon import CLIENT_KEY
+from nova.wire.messages import Generate
+
+CONNECT_S = 5.0
+
+
+def generate(
+    prompt: options.Prompt,
+    max_tokens: options.MaxTokens = 128,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    chat: options.Chat = False,
+    deadline: options.Deadline = 3600.0,
+    config: options.Config = None,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Generate text with the deployment that the configuration names."""
+    prompt = sys.stdin.read() if prompt == "-" else prompt
+    request = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
+    edge.run(_generate(config, set_ or [], request, json), json)
+
+
+def status(config: options.Config = None, set_: options.Set = None, json: options.Json = False) -> None:
+    """Show nodes, engines, stages, transport, memory and heartbeats of a running deployment."""
+    edge.run(_status(config, set_ or [], json), json)
+
+
+async def _generate(config: Path | None, settings: list[str], request: Generate, json: bool) -> Text:
+    async with _connect(config, settings) as client:
+        text = await follow(client, request, quiet=json)
+    if not json:
+        out.print()
+        out.print(account(text))
+    return text
+
+
+async def _status(config: Path | None, settings: list[str], json: bool) -> Status:
+    async with _connect(config, settings) as client:
+        reply = await client.status()
+    fields = {name: getattr(reply, name) for name in Status.__struct_fields__}
+    found = msgspec.structs.replace(Status(**fields))
+    if not json:
+        out.print(cluster(found))
+    return found
+
+
+@asynccontextmanager
+async def _connect(config: Path | None, settings: list[str]) -> AsyncIterator[Client]:
+    """A session with the coordinator, by the key of this user. Raises ControlError and ConfigError."""
+    node = load(config, settings)
+    store = KeyStore(paths.home(node.home))
+    server, key = store.trusted_key(node.control.coordinator), store.ensure(CLIENT_KEY)
+    deadline = Deadline.after(CONNECT_S)
+    async with Client.connect(node.control.address, server, key, CLIENT_KEY, deadline, node.control) as client:
+        yield client

@@ -1,0 +1,98 @@
+"""`nova run`: a throw-away cluster on this machine, one request, the text and its account."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nova import paths
+from nova.cli import edge, options
+from nova.cli.output import Text
+from nova.cli.show import account, err, out
+from nova.cli.stream import ask, follow
+from nova.config.load import load
+from nova.errors import ConfigError, GenerationError, NodeLost, NovaError
+from nova.local.cluster import ClusterPlan, LocalCluster, running
+from nova.model.locate import locate
+from nova.plan.profiles import find_profile, is_emulated
+from nova.transport.registry import installed
+from nova.wire.messages import Generate
+
+MAX_NODES = 16
+NOTICE_S = 1.0
+"""How long after a lost request we look whether one of our daemons has died: its parent knows how."""
+
+
+def command(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Folder, name in $NOVA_HOME/models, hub id, or emulated:PROFILE.")
+    ],
+    prompt: options.Prompt,
+    nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="How many nodes to start.")] = 2,
+    split: Annotated[str, typer.Option(help="Layers per node, as in 18,12; empty splits evenly.")] = "",
+    transport: Annotated[str, typer.Option(help="Use this transport only; empty lets Nova choose.")] = "",
+    max_tokens: options.MaxTokens = 128,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    chat: options.Chat = False,
+    deadline: options.Deadline = 3600.0,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Run a model over N nodes of this machine, print the text, and take everything down again."""
+    prompt = sys.stdin.read() if prompt == "-" else prompt
+    generate = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
+    try:
+        home = paths.home()
+        plan = make_plan(nodes, model, split, transport, set_ or [], home)
+    except NovaError as error:
+        edge.fail(error, json)
+    edge.run(_run(plan, home, generate, json), json)
+
+
+def make_plan(nodes: int, model: str, split: str, transport: str, settings: list[str], home: Path) -> ClusterPlan:
+    """What is wrong with the options is said here, before any process is started."""
+    load(None, settings)
+    located = model if is_emulated(model) else str(locate(model, home).absolute())
+    if is_emulated(model):
+        find_profile(model)
+    if transport and transport not in installed():
+        names = ", ".join(sorted(installed())) or "none"
+        raise ConfigError(f"--transport: there is no transport {transport!r}; installed are: {names}")
+    return ClusterPlan(nodes, located, parse_split(split), [transport] if transport else [], settings)
+
+
+def parse_split(text: str) -> list[int]:
+    """ "18,12" as numbers. Raises ConfigError."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise ConfigError(f"--split: expected numbers with commas, as in 18,12, got {text!r}") from None
+
+
+async def _run(plan: ClusterPlan, home: Path, generate: Generate, json: bool) -> Text:
+    if not json:
+        err.print(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {plan.model}", style="dim")
+    async with running(plan, home) as cluster, cluster.client() as client:
+        try:
+            text = await follow(client, generate, quiet=json)
+        except (GenerationError, NodeLost) as error:
+            raise GenerationError(await _with_casualties(cluster, str(error))) from error
+    if not json:
+        out.print()
+        out.print(account(text))
+    return text
+
+
+async def _with_casualties(cluster: LocalCluster, reason: str) -> str:
+    """The reason, and how each of our daemons ended that has ended: we are their parent, so we know."""
+    ends = [asyncio.ensure_future(daemon.ended()) for daemon in cluster.daemons]
+    await asyncio.wait(ends, timeout=NOTICE_S, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    return "; ".join([reason, *cluster.casualties()])
