@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from nova.clock import Deadline
-from nova.control.client import Client, GenerateEvent
+from nova.control.client import Client
 from nova.control.hub import Hub
 from nova.control.keys import KeyPair
 from nova.control.session import Session
@@ -82,10 +82,12 @@ def test_text_comes_in_order_for_several_requests_at_once(world: World) -> None:
             }
             _scripted(hub, events, script)
 
-            async def collect(request: str) -> list[GenerateEvent]:
+            async def collect(request: str) -> list[Message]:
                 return [event async for event in client.generate(_ask(request))]
 
-            assert await asyncio.gather(collect("x"), collect("y")) == [script["x"], script["y"]]
+            x, y = await asyncio.gather(collect("x"), collect("y"))
+            assert x == script["x"]
+            assert y == script["y"]
             assert (await client.status()).state == "serving"
             assert not [m for _, m in events.of("received") if isinstance(m, Abandon)], "nothing was left early"
 

@@ -54,7 +54,8 @@ class RequestsMachine(RuleBasedStateMachine):
     def fail_all(self) -> None:
         ended = dict(self.requests.fail_all("node b died"))
         assert set(ended) == set(self.model)
-        assert all(isinstance(error, NodeLost) and "node b died" in str(error) for error in ended.values())
+        assert all(type(error) is NodeLost for error in ended.values())
+        assert all("node b died" in str(error) for error in ended.values())
         self.model.clear()
 
     @invariant()
