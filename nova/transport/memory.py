@@ -57,7 +57,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.joined: dict[tuple[str, int], set[int]] = {}
+        self.joined: dict[tuple[str, int], dict[int, bool]] = {}  # by rank, false when it gave up
         self.lanes: dict[tuple[str, int, int, int], Lane] = {}
 
     def lane(self, seat: Seat, src: int, dst: int) -> Lane:
@@ -102,12 +102,12 @@ class MemoryEndpoint(Endpoint):
             if not hmac.compare_digest(card, proof(seat, b"card", bytes([rank]))):
                 raise self._failed(f"rank {rank} does not hold this group's ticket")
         with hub.changed:
-            present = hub.joined.setdefault((seat.group, seat.generation), set())
-            present.add(seat.rank)
+            came = hub.joined.setdefault((seat.group, seat.generation), {})
+            came[seat.rank] = True
             hub.changed.notify_all()
-            if not hub.changed.wait_for(lambda: len(present) == seat.size, deadline.remaining()):
-                present.discard(seat.rank)
-                missing = sorted(set(range(seat.size)) - present - {seat.rank})
+            if not hub.changed.wait_for(lambda: list(came.values()) == [True] * seat.size, deadline.remaining()):
+                came[seat.rank] = False
+                missing = [rank for rank in range(seat.size) if rank not in came]
                 raise self._failed(f"rank {', '.join(map(str, missing))} did not come")
         return MemoryGroup(hub, seat, self._capacity)
 

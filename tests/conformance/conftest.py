@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from nova_transport_tcp import TcpConfig, TcpTransport
 from nova_transport_zmq import ZmqConfig, ZmqTransport
@@ -14,7 +16,7 @@ def _memory() -> Harness:
     return Harness("memory", lambda: MemoryTransport(MemoryConfig(), hub), process=False, listens=False)
 
 
-HARNESSES = {
+HARNESSES: dict[str, Callable[[], Harness]] = {
     "memory": _memory,
     "tcp": lambda: Harness("tcp", lambda: TcpTransport(TcpConfig()), process=True, listens=True),
     "zmq": lambda: Harness("zmq", lambda: ZmqTransport(ZmqConfig()), process=True, listens=True),
@@ -24,5 +26,4 @@ HARNESSES = {
 
 @pytest.fixture(params=list(HARNESSES))
 def harness(request: pytest.FixtureRequest) -> Harness:
-    made: Harness = HARNESSES[request.param]()
-    return made
+    return HARNESSES[request.param]()

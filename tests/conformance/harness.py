@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nova.clock import Deadline
-from nova.errors import FormingFailed
+from nova.errors import FormingFailed, NovaError
 from nova.transport.api import Endpoint, Group, Seat, Transport
 
 JOIN_S = 10.0
@@ -72,23 +75,67 @@ class Background:
     """A call in another thread. `result` waits for it and raises what it raised."""
 
     def __init__(self, call: Callable[[], object]) -> None:
+        self._future: Future[object] = Future()
         self._call = call
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         try:
-            self._call()
-        except BaseException as error:  # handed to the test by `result`
-            self._error = error
+            self._future.set_result(self._call())
+        except (NovaError, AssertionError) as error:
+            self._future.set_exception(error)
 
     def result(self, within_s: float = 5.0) -> None:
-        self._thread.join(within_s)
-        assert not self._thread.is_alive(), "the call is still blocked"
-        if self._error is not None:
-            raise self._error
+        try:
+            self._future.result(within_s)
+        except TimeoutError:
+            raise AssertionError("the call is still blocked") from None
 
 
 def soon(seconds: float = 5.0) -> Deadline:
     return Deadline.after(seconds)
+
+
+class Process:
+    """A rank in a process of its own, told what to do line by line."""
+
+    def __init__(self, name: str, rank: int, size: int) -> None:
+        command = [sys.executable, "-m", "tests.conformance.rank", name, str(rank), str(size)]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.card = bytes.fromhex(self.heard())
+
+    def tell(self, line: str) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.write(line + "\n")
+        self._child.stdin.flush()
+
+    def heard(self) -> str:
+        assert self._child.stdout is not None
+        return self._child.stdout.readline().strip()
+
+    def kill(self) -> None:
+        """As by `kill -9`."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@contextmanager
+def with_process(harness: Harness) -> Iterator[tuple[Group, Process]]:
+    """Rank 0 here, rank 1 in another process."""
+    child = Process(harness.name, 1, 2)
+    try:
+        endpoint = harness.make().open(harness.seat(0, 2))
+        cards = [endpoint.card(), child.card]
+        child.tell(json.dumps([card.hex() for card in cards]))
+        (group,) = join_all([endpoint], cards)
+        assert isinstance(group, Group), group
+        try:
+            assert child.heard() == "joined"
+            yield group, child
+        finally:
+            group.abort()
+    finally:
+        child.kill()

@@ -62,9 +62,9 @@ def test_every_kind_of_buffer_is_taken(harness: Harness) -> None:
     class Pair(ctypes.Structure):
         _fields_ = (("a", ctypes.c_int16), ("b", ctypes.c_int16))
 
-    odd = (Pair * 4)(*[(index, -index) for index in range(4)])
+    odd = (Pair * 4)(*[Pair(index, -index) for index in range(4)])
     kinds: list[Buffer] = [b"bytes", bytearray(b"bytearray"), memoryview(b"view")[1:], memoryview(odd)]
-    kinds += [memoryview(array), memoryview(bytearray(8)).cast("f")]  # type: ignore[arg-type]
+    kinds += [memoryview(array), memoryview(bytearray(8)).cast("f")]  # type: ignore[arg-type, list-item]
     with harness.group() as (left, right):
         left.send(kinds, 1, soon())
         for kind in kinds:

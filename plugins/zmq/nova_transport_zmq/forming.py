@@ -95,9 +95,6 @@ class Forming:
                     self._doorman.answer(awaited)
                 elif socket in self._owner:  # not replaced meanwhile
                     self._turn(socket, self._owner[socket])
-        for (rank, _), wire in self._wires.items():
-            if rank > self._seat.rank:
-                wire.deafen()
         if strangers := self._strangers + self._doorman.refused:
             log.warning("strangers dropped", transport=NAME, count=strangers)
 

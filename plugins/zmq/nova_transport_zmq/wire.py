@@ -42,7 +42,7 @@ class Wire:
             zmq.LINGER: 0,
             zmq.SNDHWM: config.queue,
             zmq.RCVHWM: config.queue,
-            zmq.MAXMSGSIZE: CHUNK,
+            zmq.MAXMSGSIZE: CHUNK + 64,  # CURVE adds to every frame
             zmq.RECONNECT_IVL: -1,
             zmq.HANDSHAKE_IVL: int(config.handshake_s * 1000),
             zmq.BACKLOG: 1024,
@@ -55,7 +55,11 @@ class Wire:
         }
         for option, value in options.items():
             self.socket.setsockopt(option, value)
-        self.monitor = self.socket.get_monitor_socket(int(_EVENTS))
+        name = f"inproc://monitor-{id(self)}"
+        self.socket.monitor(name, int(_EVENTS))
+        self.monitor = context.socket(zmq.PAIR)
+        self.monitor.setsockopt(zmq.RCVHWM, 0)  # else a flood of strangers' events would block the I/O thread
+        self.monitor.connect(name)
 
     def events(self) -> list[tuple[zmq.Event, int]]:
         """What happened to the socket since the last call: the event and its value, often a descriptor."""
@@ -70,7 +74,11 @@ class Wire:
         return any(event == zmq.Event.DISCONNECTED and value == self.fd for event, value in self.events())
 
     def listen(self, host: str, domain: str, secret: bytes | None) -> int:
-        """Bind to a free port, which is returned. ZAP is enforced: with no handler nobody is admitted."""
+        """Bind to a free port, which is returned.
+
+        ZeroMQ cannot stop listening without ending the connections that it accepted there, so the port stays open
+        as long as the group. ZAP is enforced, and once the join's handler is gone nobody is admitted.
+        """
         self.socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
         self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         if secret is None:
@@ -91,13 +99,8 @@ class Wire:
                 self.socket.setsockopt_string(option, word)
         self.socket.connect(address)
 
-    def deafen(self) -> None:
-        """Stop listening; the connection that stands stays."""
-        if self.socket.getsockopt(zmq.LAST_ENDPOINT):
-            self.socket.unbind(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0"))
-
     def close(self, linger_ms: int = 0) -> None:
-        self.socket.disable_monitor()
+        self.socket.monitor(None, 0)
         self.monitor.close(0)
         self.socket.close(linger_ms)
 
