@@ -278,7 +278,7 @@ class Piece(Message, frozen=True):
 
 
 class StageShare(Record, frozen=True):
-    """One stage in a report. `layers` counts them; `ms` is the median compute of a decode step."""
+    """One stage in a report. `layers` counts them; `ms` is the mean compute of a decode step."""
 
     node: str
     first_layer: int
@@ -287,7 +287,7 @@ class StageShare(Record, frozen=True):
 
 
 class Share(Record, frozen=True):
-    """One row of the breakdown: where a token's time went, median over the decode steps."""
+    """One row of the breakdown: where a token's time went, mean over the decode steps."""
 
     name: str
     ms: float

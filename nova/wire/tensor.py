@@ -102,17 +102,22 @@ class Header:
         return prod(self.shape) * DTYPE_SIZES[self.dtype]
 
     def pack(self) -> bytearray:
-        """The header as HEADER_BYTES bytes."""
+        """The header as HEADER_BYTES bytes. Raises ProtocolError for what no header can say."""
         if len(self.shape) > MAX_DIMS or len(self.hops) > MAX_STAGES:
             raise ProtocolError(f"a chunk has at most {MAX_DIMS} dimensions and {MAX_STAGES} hops")
+        if self.dtype not in _CODES:
+            raise ProtocolError(f"a chunk cannot be of dtype {self.dtype}, only of {', '.join(_DTYPES)}")
         out = bytearray(HEADER_BYTES)
         dims = self.shape + (0,) * (MAX_DIMS - len(self.shape))
-        _HEAD.pack_into(
-            out, 0, MAGIC, self.kind, _CODES[self.dtype], len(self.shape), len(self.hops),
-            self.stream, self.epoch, self.position, self.width, self.flags, self.nbytes, *dims,
-        )  # fmt: skip
-        for index, hop in enumerate(self.hops):
-            _HOP.pack_into(out, _HEAD.size + index * _HOP.size, hop.received_ns, hop.waited_us, hop.compute_us)
+        try:
+            _HEAD.pack_into(
+                out, 0, MAGIC, self.kind, _CODES[self.dtype], len(self.shape), len(self.hops),
+                self.stream, self.epoch, self.position, self.width, self.flags, self.nbytes, *dims,
+            )  # fmt: skip
+            for index, hop in enumerate(self.hops):
+                _HOP.pack_into(out, _HEAD.size + index * _HOP.size, hop.received_ns, hop.waited_us, hop.compute_us)
+        except struct.error as error:
+            raise ProtocolError(f"a field of the tensor header is out of range: {error}") from error
         return out
 
     @classmethod

@@ -1,0 +1,130 @@
+"""The tensor header: what is packed comes back, and what was never packed is refused as a protocol error."""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+
+import mlx.core as mx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova.errors import ProtocolError
+from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, MAX_DIMS, MAX_STAGES, Flags, Header, Hop, Kind
+
+U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+HOPS = st.builds(Hop, U64, U32, U32)
+HEADERS = st.builds(
+    Header,
+    kind=st.sampled_from(Kind),
+    stream=U64,
+    epoch=U32,
+    position=U32,
+    width=U32,
+    flags=st.integers(0, 7).map(Flags),
+    dtype=st.sampled_from(sorted(DTYPE_SIZES)),
+    shape=st.lists(st.integers(0, 24), max_size=MAX_DIMS).map(tuple),
+    hops=st.lists(HOPS, max_size=MAX_STAGES),
+)
+
+DTYPE_AT, DIMS_AT, HOPS_AT, FLAGS_AT, NBYTES_AT, SHAPE_AT = 5, 6, 7, 28, 32, 40
+
+
+def header(shape: tuple[int, ...] = (1, 3, 4), dtype: str = "bfloat16") -> Header:
+    return Header(Kind.HIDDEN, 7, 0, 5, 3, Flags.FIRST, dtype, shape, [Hop(1, 2, 3)])
+
+
+@given(HEADERS)
+def test_what_is_packed_comes_back(sent: Header) -> None:
+    packed = sent.pack()
+    assert len(packed) == HEADER_BYTES
+    assert Header.unpack(packed) == sent
+    assert sent.nbytes == prod(sent.shape) * DTYPE_SIZES[sent.dtype]
+
+
+@given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES) | st.binary(max_size=2 * HEADER_BYTES))
+def test_random_bytes_are_a_protocol_error_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        Header.unpack(data)
+
+
+@given(HEADERS, st.integers(0, HEADER_BYTES - 1), st.integers(1, 255))
+def test_a_changed_byte_is_a_protocol_error_or_another_whole_header(sent: Header, where: int, change: int) -> None:
+    packed = sent.pack()
+    packed[where] ^= change
+    try:
+        got = Header.unpack(packed)
+    except ProtocolError:
+        return
+    assert Header.unpack(got.pack()) == got
+    assert got.nbytes == sent.nbytes  # no single byte makes another length plausible
+
+
+@given(HEADERS, st.integers(0, HEADER_BYTES))
+def test_a_truncated_or_lengthened_header_is_refused(sent: Header, cut: int) -> None:
+    packed = bytes(sent.pack())
+    for data in (packed[:cut], packed + packed[: cut + 1]):
+        if len(data) != HEADER_BYTES:
+            with pytest.raises(ProtocolError, match=f"{len(data)} bytes, expected {HEADER_BYTES}"):
+                Header.unpack(data)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (0, b"NVT2", "begins with"),
+        (4, b"\0", "0 is not a valid Kind"),
+        (DTYPE_AT, bytes([len(DTYPE_SIZES)]), "out of range"),
+        (DIMS_AT, bytes([MAX_DIMS + 1]), "7 dimensions"),
+        (HOPS_AT, bytes([MAX_STAGES + 1]), "17 hops"),
+        (FLAGS_AT, struct.pack("<I", 8), "invalid value 8"),
+        (NBYTES_AT, struct.pack("<Q", 25), "tensor of 25 bytes, shape says 24"),
+        (SHAPE_AT, struct.pack("<I", 2), "tensor of 24 bytes, shape says 48"),
+        (SHAPE_AT, struct.pack("<6I", *[2**32 - 1] * 6), "tensor of 24 bytes"),
+    ],
+)
+def test_each_field_out_of_range_is_named(at: int, value: bytes, why: str) -> None:
+    packed = header().pack()
+    packed[at : at + len(value)] = value
+    with pytest.raises(ProtocolError, match=why):
+        Header.unpack(packed)
+
+
+def test_a_tensor_over_the_limit_is_refused_and_one_of_exactly_the_limit_passes() -> None:
+    sent = header((1, 3, 4))
+    assert Header.unpack(sent.pack(), limit=24) == sent
+    with pytest.raises(ProtocolError, match="limit is 23"):
+        Header.unpack(sent.pack(), limit=23)
+
+
+@pytest.mark.parametrize("name", sorted(DTYPE_SIZES))
+def test_sizes_are_those_of_mlx(name: str) -> None:
+    assert mx.zeros((3,), getattr(mx, name)).nbytes == 3 * DTYPE_SIZES[name]
+
+
+def test_codes_of_dtypes_never_change() -> None:
+    assert list(DTYPE_SIZES) == [
+        "bool_", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
+        "float16", "float32", "bfloat16",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shape": (1,) * (MAX_DIMS + 1)},
+        {"hops": [Hop(0, 0, 0)] * (MAX_STAGES + 1)},
+        {"dtype": "complex64"},
+        {"position": -1},
+        {"stream": 2**64},
+        {"shape": (2**32,)},
+        {"hops": [Hop(0, 2**32, 0)]},
+    ],
+)
+def test_what_no_header_can_say_is_a_protocol_error_of_the_sender(wrong: dict[str, object]) -> None:
+    sent = header()
+    for field, value in wrong.items():
+        setattr(sent, field, value)
+    with pytest.raises(ProtocolError):
+        sent.pack()
