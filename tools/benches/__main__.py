@@ -1,0 +1,48 @@
+"""`tools/bench list` and `tools/bench NAME [--json]`. Exit 0 when it could measure: the checks speak for themselves."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+import msgspec
+from rich.console import Console
+
+from benches.report import Report, show
+
+BENCHES = {
+    "transport": "a tensor there and back over each transport, beside a bare socket and a bare ZeroMQ pair",
+}
+"""Name of the module, and what it measures."""
+
+QUIET_S = 2.0
+"""Progress is said only by a bench that takes longer."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
+    parser.add_argument("name", choices=["list", *BENCHES], help="a bench, or list")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    arguments = parser.parse_args()
+    if arguments.name == "list":
+        for name, what in BENCHES.items():
+            print(f"{name:12} {what}")
+        return 0
+    begun = time.monotonic()
+
+    def progress(what: str) -> None:
+        if time.monotonic() - begun > QUIET_S:
+            print(f"{arguments.name}: {what}", file=sys.stderr, flush=True)
+
+    report: Report = importlib.import_module(f"benches.{arguments.name}").run(progress)
+    if arguments.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        show(report, Console(width=None if sys.stdout.isatty() else 140))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
