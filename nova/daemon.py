@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +20,9 @@ import typer
 from nova import paths
 from nova.config.load import load
 from nova.config.schema import NodeConfig
+from nova.control.credentials import node_keys, server_key
 from nova.control.hub import Hub
-from nova.control.keys import KeyPair, KeyStore
+from nova.control.keys import KeyStore
 from nova.control.spoke import Spoke
 from nova.control.zap import TrustList
 from nova.coordinator.service import Coordinator
@@ -34,9 +34,6 @@ from nova.transport.offers import offers
 from nova.wire.boot import Announcement
 
 log = structlog.get_logger(__name__)
-
-CLIENT_KEY = "client"
-"""The key under which the commands of this machine's user come in; the coordinator makes and trusts it by itself."""
 
 
 def main() -> None:
@@ -67,7 +64,7 @@ def named(config: NodeConfig) -> NodeConfig:
 
 async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
     """Run the node until a signal, the end of the lifeline, or an error of one of its parts."""
-    keys, hub = own_keys(config, home), None
+    keys, hub = node_keys(config, home), None
     tasks = [asyncio.create_task(_told_to_end(lifeline), name="end")]
     if config.role == "coordinator":
         coordinator = Coordinator(config, home, boot_id())
@@ -76,9 +73,8 @@ async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) 
         coordinator.hub = hub
         config = with_port(config, hub.port)
         tasks += [asyncio.create_task(coordinator.run()), asyncio.create_task(hub.run())]
-    server_key = KeyStore(home).trusted_key(config.control.coordinator)
     agent = NodeAgent(config, home, offers(config.transport.order, config.transport.options, config.transport.host))
-    spoke = Spoke(config.control.address, server_key, keys, agent.hello, config.control, agent)
+    spoke = Spoke(config.control.address, server_key(config, home), keys, agent.hello, config.control, agent)
     agent.send = spoke.send
     log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
     if announce:
@@ -107,26 +103,6 @@ def with_port(config: NodeConfig, port: int) -> NodeConfig:
     host = config.control.address.rpartition(":")[0]
     control = msgspec.structs.replace(config.control, address=f"{host}:{port}")
     return msgspec.structs.replace(config, control=control)
-
-
-def own_keys(config: NodeConfig, home: Path) -> KeyPair:
-    """This node's pair. What shares this home on this machine is trusted without asking; nothing else is."""
-    store = KeyStore(home)
-    pair = store.ensure(config.name)
-    if config.role == "coordinator":
-        store.trust(config.name, pair.public)
-        store.trust(CLIENT_KEY, store.ensure(CLIENT_KEY).public)
-    elif is_loopback(config.control.address):
-        store.trust(config.name, pair.public)
-    return pair
-
-
-def is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _told_to_end(lifeline: bool) -> None:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
 from nova import paths
 from nova.cli import edge, options
 from nova.cli.output import Status, Text
@@ -17,8 +15,8 @@ from nova.cli.stream import ask, follow
 from nova.clock import Deadline
 from nova.config.load import load
 from nova.control.client import Client
+from nova.control.credentials import CLIENT_KEY, server_key
 from nova.control.keys import KeyStore
-from nova.daemon import CLIENT_KEY
 from nova.wire.messages import Generate
 
 CONNECT_S = 5.0
@@ -60,7 +58,7 @@ async def _status(config: Path | None, settings: list[str], json: bool) -> Statu
     async with _connect(config, settings) as client:
         reply = await client.status()
     fields = {name: getattr(reply, name) for name in Status.__struct_fields__}
-    found = msgspec.structs.replace(Status(**fields))
+    found = Status(**fields)
     if not json:
         out.print(cluster(found))
     return found
@@ -70,8 +68,8 @@ async def _status(config: Path | None, settings: list[str], json: bool) -> Statu
 async def _connect(config: Path | None, settings: list[str]) -> AsyncIterator[Client]:
     """A session with the coordinator, by the key of this user. Raises ControlError and ConfigError."""
     node = load(config, settings)
-    store = KeyStore(paths.home(node.home))
-    server, key = store.trusted_key(node.control.coordinator), store.ensure(CLIENT_KEY)
+    home = paths.home(node.home)
+    server, key = server_key(node, home), KeyStore(home).ensure(CLIENT_KEY)
     deadline = Deadline.after(CONNECT_S)
     async with Client.connect(node.control.address, server, key, CLIENT_KEY, deadline, node.control) as client:
         yield client

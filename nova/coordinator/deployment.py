@@ -40,6 +40,9 @@ NO_TRANSPORT = "none"
 
 KEPT_REASONS = 20
 
+MAX_DOUBLINGS = 32
+"""A pause has reached its limit long before; without a bound its power of two would outgrow a float."""
+
 Outbox = list[tuple[str, Message]]
 """Messages with the node that each is for."""
 
@@ -81,6 +84,7 @@ class Deployment:
     engines: dict[int, EngineRecord] = field(default_factory=dict)
     _offers: dict[str, Sequence[TransportOffer]] = field(default_factory=dict)
     _gathers: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    _ranked: list[str] = field(default_factory=list)
     _tried: list[str] = field(default_factory=list)
     _failures: int = 0
     _retry_at: float = 0.0
@@ -94,10 +98,11 @@ class Deployment:
         return self.tick(now)
 
     def node_left(self, node: str, why: str, now: float) -> Outbox:
-        if self._offers.pop(node, None) is not None and self._running:
+        if self._offers.pop(node, None) is not None:
             for engine in self.engines.values():
                 engine.ended = engine.ended or engine.node == node
-            self._note(node_lost(node, why), now)
+            if self._running:
+                self._note(node_lost(node, why), now)
         return self.tick(now)
 
     def engine_state(self, node: str, state: EngineState, now: float) -> Outbox:
@@ -108,7 +113,8 @@ class Deployment:
         engine.pid = state.pid or engine.pid
         engine.weight_bytes = state.weight_bytes or engine.weight_bytes
         engine.memory_bytes = state.memory_bytes or engine.memory_bytes
-        if self.state == "forming" and all(each.phase == phases.READY for each in self.engines.values()):
+        ready = all(each.phase == phases.READY and not each.ended for each in self.engines.values())
+        if self.state == "forming" and ready:
             self.state, self._failures, self._tried = "serving", 0, []
         return []
 
@@ -123,7 +129,7 @@ class Deployment:
 
     def gathered(self, node: str, gather: Gather, now: float) -> Outbox:
         """One rank's blob; the answer goes to all ranks in the moment the last one is in: that is the "go"."""
-        if self._engine(node, gather.engine) is None:
+        if self._engine(node, gather.engine) is None or not self._running:
             return []
         blobs = self._gathers.setdefault(gather.round, {})
         blobs[gather.engine.rank] = gather.blob
@@ -196,6 +202,7 @@ class Deployment:
         try:
             self.transport = self._choose()
         except TransportError as error:
+            self.transport = ""
             self._give_reason(str(error), now, retry=True)
             return []
         self.generation += 1
@@ -210,16 +217,20 @@ class Deployment:
     def _choose(self) -> str:
         """The best candidate that has not failed since the last success. Raises NoTransport."""
         if len(self.nodes) == 1:
+            self._ranked = [NO_TRANSPORT]
             return NO_TRANSPORT
         offers = {node: self._offers[node] for node in self.nodes}
         selection = self.select(offers, self.config.transport.order)
-        self.rejected = dict(selection.rejected)
-        if not selection.ranked:
+        self.rejected, self._ranked = dict(selection.rejected), list(selection.ranked)
+        if not self._ranked:
             raise NoTransport(self.rejected)
-        fresh = [name for name in selection.ranked if name not in self._tried]
-        if not fresh:
-            self._tried, fresh = [], list(selection.ranked)
-        return fresh[0]
+        if not self._untried:
+            self._tried = []
+        return self._untried[0]
+
+    @property
+    def _untried(self) -> list[str]:
+        return [name for name in self._ranked if name not in self._tried]
 
     def _spec(self, engine: EngineRecord, ticket: bytes) -> EngineSpec:
         limits = self.config.engine
@@ -241,11 +252,12 @@ class Deployment:
         )
 
     def _fail(self, cause: Symptom, now: float) -> Outbox:
-        another = self.state == "forming" and cause.weight >= Weight.LINK
-        if another:
+        link = self.state == "forming" and cause.weight >= Weight.LINK
+        if link:
             self._tried.append(self.transport)
         out = self._stop_engines(cause.text)
-        self._give_reason(cause.text, now, retry=not another)
+        reason = f"generation {self.generation} over {self.transport}: {cause.text}"
+        self._give_reason(reason, now, retry=not (link and self._untried))
         return out
 
     def _stop_engines(self, reason: str) -> Outbox:
@@ -253,8 +265,8 @@ class Deployment:
 
     def _give_reason(self, reason: str, now: float, *, retry: bool) -> None:
         """Keep the reason; pause before the next attempt, twice as long each time, or not at all for a fallback."""
-        self.reasons = [*self.reasons, f"generation {self.generation} over {self.transport}: {reason}"][-KEPT_REASONS:]
+        self.reasons = [*self.reasons, reason][-KEPT_REASONS:]
         limits = self.config.deployment
-        pause = min(limits.retry_max_s, limits.retry_s * 2**self._failures) if retry else 0.0
+        pause = min(limits.retry_max_s, limits.retry_s * 2 ** min(self._failures, MAX_DOUBLINGS)) if retry else 0.0
         self._failures += retry
         self.state, self._diagnosis, self._retry_at = "failed", None, now + pause

@@ -23,8 +23,8 @@ from nova import paths
 from nova.clock import Deadline
 from nova.config.schema import NodeConfig
 from nova.control.client import Client
+from nova.control.credentials import CLIENT_KEY
 from nova.control.keys import KeyStore
-from nova.daemon import CLIENT_KEY
 from nova.local.process import DaemonProcess
 
 log = structlog.get_logger(__name__)

@@ -25,6 +25,7 @@ class DaemonProcess:
         self.log = folder / f"{name}.log"
         self._settings = settings
         self._environment = environment
+        self.announcement: Announcement | None = None
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -53,7 +54,8 @@ class DaemonProcess:
         if not line:
             await self._process.wait()
             raise EngineError(f"{self.name} did not start: {self.tail()}")
-        return msgspec.json.decode(line, type=Announcement)
+        self.announcement = msgspec.json.decode(line, type=Announcement)
+        return self.announcement
 
     async def ended(self) -> str:
         """Wait for its end; how it ended, in words."""

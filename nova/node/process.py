@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 from collections import deque
+from contextlib import suppress
 
 import msgspec
 import psutil
@@ -27,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 TAIL_LINES = 20
 
+REPORTED = 1
+"""Exit status of an engine that has said over its line why it ends."""
+
+LAST_WORDS_S = 1.0
+"""That report may be read a moment after the exit is seen: two sources, no order between them."""
+
 
 class EngineProcess:
     """A spawned engine. `identity` is its address on the engines' socket."""
@@ -42,6 +49,7 @@ class EngineProcess:
         self._failure: EngineState | None = None
         self._killed: str | None = None
         self._changed = asyncio.Event()
+        self._reported = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
 
     async def spawn(self, boot: Boot, env: dict[str, str]) -> None:
@@ -64,6 +72,7 @@ class EngineProcess:
             self.watch.on_phase(state.phase, monotonic())
             if state.phase == FAILED:
                 self._failure = state
+                self._reported.set()
         self._changed.set()
 
     def stop(self) -> None:
@@ -90,7 +99,10 @@ class EngineProcess:
                 changed.cancel()
                 if not waiter.done():
                     self._act(self.watch.judge(monotonic()))
-            await asyncio.wait({reader}, timeout=1.0)
+            await asyncio.wait({reader}, timeout=LAST_WORDS_S)
+            if waiter.result() == REPORTED:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._reported.wait(), LAST_WORDS_S)
             return waiter.result()
         finally:
             reader.cancel()

@@ -21,27 +21,30 @@ class Life:
         self._wake = wake
         self._release = release
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: list[None] = []  # one per call in flight; append and pop are atomic, and need no lock
+        self._over = False  # broken or closed
         self._closed = False
+        self._released = False
         self._fault: TransportError | None = None
 
     def __enter__(self) -> None:
         """Enter a call. Raises GroupClosed or GroupBroken."""
-        with self._lock:
-            self._check()
-            self._inside += 1
+        self._inside.append(None)  # before the look at _over: close sets _over before it looks here
+        if self._over:
+            self.__exit__()
+            self.check()
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            last = self._closed and not self._inside
-        if last:
-            self._release()
+        self._inside.pop()
+        if self._over:
+            self._leave()
 
     def check(self) -> None:
         """Raises GroupClosed or GroupBroken, for a call that was woken."""
-        with self._lock:
-            self._check()
+        if self._closed:
+            raise GroupClosed("this group was closed on our side")
+        if self._fault is not None:
+            raise GroupBroken(f"this group broke earlier: {self._fault}") from self._fault
 
     def broke(self, error: TransportError) -> TransportError:
         """Break the group. Returns the error to raise: after a close on our side, what failed is only its echo."""
@@ -50,6 +53,7 @@ class Life:
                 return GroupClosed(str(error))
             if self._fault is None:
                 self._fault = error
+                self._over = True
             return error
 
     def close(self) -> bool:
@@ -57,15 +61,14 @@ class Life:
         with self._lock:
             if self._closed:
                 return False
-            self._closed = True
+            self._closed = self._over = True
             self._wake()
-            idle = not self._inside
-        if idle:
-            self._release()
+        self._leave()
         return True
 
-    def _check(self) -> None:
-        if self._closed:
-            raise GroupClosed("this group was closed on our side")
-        if self._fault is not None:
-            raise GroupBroken(f"this group broke earlier: {self._fault}") from self._fault
+    def _leave(self) -> None:
+        with self._lock:
+            last = self._closed and not self._inside and not self._released
+            self._released |= last
+        if last:
+            self._release()
