@@ -1,0 +1,100 @@
+"""Deployments on a fake clock, and the messages that nodes would send to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from nova.clock import FakeClock
+from nova.config.schema import Control, Deployment, NodeConfig, Transport
+from nova.coordinator.deployment import Deployment as Machine
+from nova.coordinator.deployment import Outbox
+from nova.coordinator.service import REQUIRED
+from nova.transport.offers import names
+from nova.transport.select import select
+from nova.wire import phases
+from nova.wire.messages import (
+    AttachmentOffer,
+    EngineExited,
+    EngineKey,
+    EngineState,
+    Message,
+    StartEngine,
+    TransportOffer,
+)
+
+ORDER = ["tcp", "zmq"]
+TICKET = b"s" * 32
+GRACE_S = 3.0
+"""dead_after_s of `config`, and a second."""
+
+
+def offer(name: str, unavailable: str | None = None) -> TransportOffer:
+    """What a node of the one network offers."""
+    caps, here = names(REQUIRED), [AttachmentOffer("lan", "10.0.0.1", 1e-4, 1e9)]
+    return TransportOffer(name, "1.0", (1, 0), caps, here, unavailable)
+
+
+def offers(*transports: str) -> list[TransportOffer]:
+    return [offer(name) for name in transports]
+
+
+def config(nodes: Sequence[str], retry_s: float = 1.0, retry_max_s: float = 60.0) -> NodeConfig:
+    return NodeConfig(
+        name="a",
+        role="coordinator",
+        control=Control(dead_after_s=GRACE_S - 1.0),
+        transport=Transport(order=ORDER, options={"tcp": {"lanes": 2}}),
+        deployment=Deployment(model="m", nodes=list(nodes), retry_s=retry_s, retry_max_s=retry_max_s),
+    )
+
+
+class Cluster:
+    """A deployment, the clock, and what its nodes do in the good case."""
+
+    def __init__(self, nodes: str = "ab", retry_s: float = 1.0, retry_max_s: float = 60.0) -> None:
+        self.clock = FakeClock(100.0)
+        split = [index + 2 for index in range(len(nodes))]
+        self.machine = Machine(
+            config(nodes, retry_s, retry_max_s), list(nodes), split, partial(select, required=REQUIRED), lambda: TICKET
+        )
+
+    def join_all(self, *transports: str) -> Outbox:
+        out: Outbox = []
+        for node in self.machine.missing:
+            out += self.machine.node_joined(node, offers(*(transports or ORDER)), self.clock())
+        return out
+
+    def key(self, rank: int) -> EngineKey:
+        return self.machine.engines[rank].key
+
+    def state(self, rank: int, phase: str, detail: str = "") -> Outbox:
+        engine = self.machine.engines[rank]
+        return self.machine.engine_state(engine.node, EngineState(engine.key, phase, detail=detail), self.clock())
+
+    def exit(self, rank: int, error: str = "", reason: str = "killed by SIGKILL") -> Outbox:
+        engine = self.machine.engines[rank]
+        exited = EngineExited(engine.key, 4711, False, reason, engine.phase, error)
+        return self.machine.engine_exited(engine.node, exited, self.clock())
+
+    def all_ready(self) -> None:
+        for rank in self.machine.engines:
+            self.state(rank, phases.READY)
+
+    def tick(self, seconds: float = 0.0) -> Outbox:
+        self.clock.advance(seconds)
+        return self.machine.tick(self.clock())
+
+    def serving(self, *transports: str) -> Cluster:
+        self.join_all(*transports)
+        self.all_ready()
+        assert self.machine.state == "serving"
+        return self
+
+
+def kinds(out: Outbox) -> list[tuple[str, type[Message]]]:
+    return [(node, type(message)) for node, message in out]
+
+
+def starts(out: Outbox) -> list[StartEngine]:
+    return [message for _, message in out if isinstance(message, StartEngine)]
