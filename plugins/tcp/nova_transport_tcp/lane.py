@@ -65,8 +65,9 @@ class Lane:
             self.shut()
             raise self._life.broke(LengthMismatch(f"rank {self._rank} sent {length} bytes, {len(out)} were awaited"))
         self._start += _LENGTH.size
-        got = min(self._end - self._start, length)
-        out[:got] = self._stage[self._start : self._start + got]
+        staged = self._stage[self._start : min(self._end, self._start + length)]
+        got = len(staged)
+        out[:got] = staged
         self._start += got
         while got < length:
             got += self._read(out[got:], deadline, moved=True)
@@ -82,9 +83,10 @@ class Lane:
     def _fill(self, deadline: Deadline) -> None:
         """Read more into the staging buffer; what is left of the last read moves to its front."""
         left = self._end - self._start
-        self._stage[:left] = self._stage[self._start : self._end]
+        if left:
+            self._stage[:left] = self._stage[self._start : self._end]
         self._start, self._end = 0, left
-        self._end += self._read(self._stage[left:], deadline, moved=left > 0)
+        self._end = left + self._read(self._stage[left:] if left else self._stage, deadline, moved=left > 0)
 
     def _read(self, into: memoryview, deadline: Deadline, moved: bool) -> int:
         while True:
