@@ -95,12 +95,7 @@ class Serving:
         if self._deployment.state != "serving":
             for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
                 self._end(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")
-        while (
-            self._queue
-            and len(self._active) < self._limits.concurrent
-            and self._deployment.state == "serving"
-            and not self._deployment.failing
-        ):
+        while self._queue and self._may_begin:
             request = self._queue.popleft()
             request.began = now
             self._active[request.stream_id] = request
@@ -154,9 +149,16 @@ class Serving:
             return "temperature must be 0 to 100 and top_p above 0, at most 1"
         if len(prompt) + generate.max_tokens > model.context:
             return f"{len(prompt)} + {generate.max_tokens} tokens do not fit the model's context of {model.context}"
-        if len(self._queue) >= max(1, self._limits.queued):
+        if not generate.deadline_s > 0:  # also NaN, which would never pass
+            return f"the deadline is {generate.deadline_s:g} s, expected more than 0"
+        if not self._may_begin and len(self._queue) >= self._limits.queued:
             return f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
         return None
+
+    @property
+    def _may_begin(self) -> bool:
+        serves = self._deployment.state == "serving" and not self._deployment.failing
+        return serves and len(self._active) < self._limits.concurrent
 
     def _end(self, request: Request, reason: str) -> None:
         self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
