@@ -13,6 +13,9 @@ from rich.console import Console
 from benches.report import Report, show
 
 BENCHES = {
+    "blas": "what a preloaded OpenBLAS is worth to MLX on Linux",
+    "sequential": "two nodes with one core each beside mlx_lm in one process, and emulated stages against their bound",
+    "start": "how long a second start takes before the model loads",
     "transport": "a tensor there and back over each transport, beside a bare socket and a bare ZeroMQ pair",
 }
 """Name of the module, and what it measures."""
