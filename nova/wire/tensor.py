@@ -75,7 +75,7 @@ class Flags(enum.IntFlag, boundary=enum.STRICT):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
-_FLAGS = tuple(Flags(bits) for bits in range(8))  # looked up, because making one takes longer than the whole rest
+_FLAGS = tuple(Flags(bits) for bits in range(8))  # looked up: making one takes longer
 
 
 @dataclass(slots=True)
@@ -134,12 +134,14 @@ class Header:
             raise ProtocolError(f"tensor header begins with {magic!r}, expected {MAGIC!r}")
         if dtype >= len(_DTYPES) or dims > MAX_DIMS or hops > MAX_STAGES:
             raise ProtocolError(f"tensor header out of range: dtype {dtype}, {dims} dimensions, {hops} hops")
-        if kind not in _KINDS or flags >= len(_FLAGS):
-            raise ProtocolError(f"tensor header out of range: kind {kind}, flags {flags:#x}")
-        header = cls(
-            _KINDS[kind], stream, epoch, position, width, _FLAGS[flags], _DTYPES[dtype], tuple(shape[:dims]),
-            [Hop(*_HOP.unpack_from(data, _HEAD.size + index * _HOP.size)) for index in range(hops)],
-        )  # fmt: skip
+        try:
+            header = cls(
+                _KINDS.get(kind) or Kind(kind), stream, epoch, position, width,
+                _FLAGS[flags] if flags < len(_FLAGS) else Flags(flags), _DTYPES[dtype], tuple(shape[:dims]),
+                [Hop(*_HOP.unpack_from(data, _HEAD.size + index * _HOP.size)) for index in range(hops)],
+            )  # fmt: skip
+        except ValueError as error:
+            raise ProtocolError(f"tensor header: {error}") from error
         if header.nbytes != nbytes or nbytes > limit:
             raise ProtocolError(f"tensor of {nbytes} bytes, shape says {header.nbytes}, limit is {limit}")
         return header
