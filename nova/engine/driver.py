@@ -56,6 +56,8 @@ class Driver:
     def sampled(self, token: int) -> None:
         """A decode step has given `token`. Sets `finish` at a stop token or at the limit."""
         self._in_flight -= 1
+        if self.finish:  # cancelled while this step was under way
+            return
         self.generated += 1
         if token in self.begin.stop_tokens:
             self.finish = "stop"
