@@ -1,0 +1,129 @@
+"""Ranks as threads of one process, over the memory transport."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from nova.engine.link import Link
+from nova.engine.runner import Runner, Stage
+from nova.transport.api import Seat
+from nova.transport.memory import Hub, MemoryGroup
+from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, Sampling, StopEngine, Tokens
+
+CAPACITY = 1 << 20
+WAIT_S = 20.0
+"""s; nothing here takes a second, so whatever takes this long hangs."""
+
+R = TypeVar("R")
+
+
+def seat(rank: int, size: int, generation: int = 1, ticket: bytes = b"t" * 32) -> Seat:
+    return Seat("main", generation, rank, size, ticket)
+
+
+def groups(size: int) -> list[MemoryGroup]:
+    hub = Hub()
+    return [MemoryGroup(hub, seat(rank, size), CAPACITY) for rank in range(size)]
+
+
+def at_once(jobs: Sequence[Callable[[], R]]) -> list[R]:
+    """Every job in a thread of its own; their results in order."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        return [future.result(WAIT_S) for future in futures]
+
+
+def spec(size: int, prefill_chunk: int = 4) -> EngineSpec:
+    return EngineSpec("m", 0, 1, 4, size, "memory", {}, b"t" * 32, 5.0, 5.0, 5.0, prefill_chunk, 1 << 20)
+
+
+@dataclass
+class Pipeline:
+    """Running engines without their processes. A stage is loaded in the thread that runs it: MLX wants that."""
+
+    stages: Sequence[Callable[[], Stage]]
+    prefill_chunk: int = 4
+    said: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
+    runners: dict[int, Runner] = field(default_factory=dict)
+    ends: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        size = len(self.stages)
+        self.inboxes: list[queue.SimpleQueue[object]] = [queue.SimpleQueue() for _ in range(size)]
+        self._groups = groups(size) if size > 1 else []
+        self._threads = [threading.Thread(target=self._rank, args=(rank,), daemon=True) for rank in range(size)]
+
+    @contextmanager
+    def running(self) -> Iterator[Pipeline]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield self
+            for rank, inbox in enumerate(self.inboxes):
+                inbox.put(StopEngine(self.key(rank), f"end {rank}"))
+            for thread in self._threads:
+                thread.join(WAIT_S)
+        finally:
+            for group in self._groups:
+                group.abort()
+        assert sorted(self.ends) == [f"end {rank}" for rank in range(len(self.stages))]
+
+    def key(self, rank: int) -> EngineKey:
+        return EngineKey("main", 1, rank)
+
+    @property
+    def driver(self) -> queue.SimpleQueue[object]:
+        return self.inboxes[-1]
+
+    def begin(
+        self,
+        stream: int,
+        prompt: list[int],
+        max_tokens: int = 8,
+        stop: Sequence[int] = (),
+        sampling: Sampling | None = None,
+    ) -> None:
+        key = self.key(len(self.stages) - 1)
+        self.driver.put(Begin(key, stream, prompt, max_tokens, list(stop), sampling or Sampling()))
+
+    def cancel(self, stream: int) -> None:
+        self.driver.put(Cancel(self.key(len(self.stages) - 1), stream))
+
+    def next(self) -> Tokens:
+        message = self.said.get(timeout=WAIT_S)
+        assert isinstance(message, Tokens)
+        return message
+
+    def finish(self, *streams: int) -> dict[int, list[Tokens]]:
+        """All that the driver says until these streams have ended."""
+        heard: dict[int, list[Tokens]] = {stream: [] for stream in streams}
+        while not all(parts and parts[-1].finish for parts in heard.values()):
+            message = self.next()
+            heard[message.stream].append(message)
+        return heard
+
+    def text(
+        self, prompt: list[int], stream: int = 1, max_tokens: int = 8, sampling: Sampling | None = None
+    ) -> list[int]:
+        """The tokens of one request, from its beginning to its end."""
+        self.begin(stream, prompt, max_tokens, sampling=sampling)
+        return tokens(self.finish(stream)[stream])
+
+    def _rank(self, rank: int) -> None:
+        stage, inbox, link = self.stages[rank](), self.inboxes[rank], None
+        if self._groups:
+            link = Link(self._groups[rank], inbox, 5.0, 1 << 20)
+            link.start()
+        described = spec(len(self.stages), self.prefill_chunk)
+        self.runners[rank] = Runner(self.key(rank), described, stage, link, inbox, self.said.put)
+        self.ends.append(self.runners[rank].run())
+
+
+def tokens(messages: Sequence[Tokens]) -> list[int]:
+    return [token for message in messages for token in message.tokens]
