@@ -8,7 +8,7 @@ from nova.transport.api import Buffer
 def flat(part: Buffer) -> memoryview:
     """A view of the part's bytes, without a copy; writable iff the part is. Raises ValueError unless contiguous."""
     view = memoryview(part)
-    if view.ndim == 1 and view.format == "B" and view.contiguous:
+    if view.format == "B" and view.ndim == 1 and view.c_contiguous:
         return view
     if not view.c_contiguous:
         raise ValueError(f"a part must be contiguous, this one has shape {view.shape} and strides {view.strides}")

@@ -118,20 +118,30 @@ def test_closing_twice_and_aborting_after_is_fine_and_calls_are_refused(harness:
         right.close(soon())
 
 
-def test_what_was_sent_before_a_close_arrives_and_then_the_peer_is_lost(harness: Harness) -> None:
-    data = bytes(range(256)) * 4096
-    with harness.group() as (left, right):
-        left.send([b"head", data], 1, soon())
-        closing = Background(lambda: left.close(soon()))
-        right.recv_into(head := bytearray(4), 0, soon())
-        right.recv_into(out := bytearray(len(data)), 0, soon())
-        assert [head, out] == [b"head", data]
+@pytest.mark.parametrize("sender", [0, 1])
+@pytest.mark.parametrize("size", [1 << 20, 5 << 20])
+def test_what_was_sent_before_a_close_arrives_and_then_the_peer_is_lost(
+    harness: Harness, sender: int, size: int
+) -> None:
+    data = bytes(range(256)) * (size // 256)
+    with harness.group() as groups:
+        left, right = groups[sender], groups[1 - sender]
+        sending = Background(lambda: _send_and_close(left, [b"head", data], right.rank))
+        right.recv_into(head := bytearray(4), sender, soon())
+        right.recv_into(out := bytearray(size), sender, soon())
+        assert head == b"head"
+        assert out == data
         with pytest.raises(PeerLost) as lost:
-            right.recv_into(bytearray(1), 0, soon(2))
-        assert lost.value.rank == 0
+            right.recv_into(bytearray(1), sender, soon(2))
+        assert lost.value.rank == sender
         with pytest.raises(GroupBroken):
-            right.recv_into(bytearray(1), 0, soon())
-        closing.result()
+            right.recv_into(bytearray(1), sender, soon())
+        sending.result()
+
+
+def _send_and_close(group: Group, parts: list[bytes], dst: int) -> None:
+    group.send(parts, dst, soon())
+    group.close(soon())
 
 
 def test_a_peer_killed_while_we_wait_for_it_is_lost(crossing: Harness) -> None:

@@ -64,11 +64,14 @@ class Lane:
         if length != len(out):
             self.shut()
             raise self._life.broke(LengthMismatch(f"rank {self._rank} sent {length} bytes, {len(out)} were awaited"))
-        self._start += _LENGTH.size
-        staged = self._stage[self._start : min(self._end, self._start + length)]
-        got = len(staged)
-        out[:got] = staged
-        self._start += got
+        begin = self._start + _LENGTH.size
+        if begin + length <= self._end:  # a small part, as a rule
+            self._start = begin + length
+            out[:] = self._stage[begin : self._start]
+            return
+        got = self._end - begin
+        out[:got] = self._stage[begin : self._end]
+        self._start = self._end
         while got < length:
             got += self._read(out[got:], deadline, moved=True)
 

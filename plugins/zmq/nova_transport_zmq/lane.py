@@ -25,6 +25,9 @@ from nova_transport_zmq.wire import CHUNK, Wire
 SMALL = 64 << 10
 """Bytes of lengths and parts that share a frame."""
 
+GRACE_S = 0.05
+"""ZeroMQ tells of a connection's end a moment before it hands over the last frames that came through it."""
+
 EAGER_S = 0.02
 """How long a receiver waits in a way that only this, and no abort, ends."""
 
@@ -39,6 +42,7 @@ class _Direction:
         self._socket = wire.socket
         self._rank = rank
         self._life = life
+        self._gone = False  # the connection has ended; what had arrived before is still there to be read
         self._watched: list[tuple[Any, int]] = [
             (self._socket, self._event),
             (wire.monitor, zmq.POLLIN),
@@ -50,16 +54,17 @@ class _Direction:
     def _await(self, deadline: Deadline, moved: bool) -> None:
         """Wait until the socket is ready; `moved` says whether bytes of this call have crossed already."""
         while True:
-            ready = zmq.zmq_poll(self._watched, math.ceil(deadline.remaining() * 1000))
+            patience = min(deadline.remaining(), GRACE_S) if self._gone else deadline.remaining()
+            ready = zmq.zmq_poll(self._watched, math.ceil(patience * 1000))
             if any(item is self._socket for item, _ in ready):
                 return
+            if not ready and self._gone:
+                raise self._life.broke(PeerLost(self._rank, "its connection ended"))
             if not ready:
                 late = TransferTimeout(f"rank {self._rank} let the deadline pass" + (" inside a part" if moved else ""))
                 raise self._life.broke(late) if moved else late
             self._life.check()
-            # What came before the end is readable, but may have come after poll looked at the socket.
-            if self._wire.ended() and not int(self._socket.getsockopt(zmq.EVENTS)) & self._event:
-                raise self._life.broke(PeerLost(self._rank, "its connection ended"))
+            self._gone |= self._wire.ended()
 
     def _failed(self, error: zmq.ZMQError) -> TransportError:
         return self._life.broke(translate(error, rank=self._rank))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 """Bytes of a large part per frame: the copies at both ends then overlap with ZeroMQ's I/O thread."""
 
+NEVER_MS = 24 * 3600 * 1000
+"""Pause before ZeroMQ would dial again. Its own word for never, -1, discards what has arrived and was not read."""
+
 LANES = 2
 """Lane 0 carries from the dialler to the listener, lane 1 back."""
 
@@ -43,7 +46,7 @@ class Wire:
             zmq.SNDHWM: config.queue,
             zmq.RCVHWM: config.queue,
             zmq.MAXMSGSIZE: CHUNK + 64,  # CURVE adds to every frame
-            zmq.RECONNECT_IVL: -1,
+            zmq.RECONNECT_IVL: NEVER_MS,
             zmq.HANDSHAKE_IVL: int(config.handshake_s * 1000),
             zmq.BACKLOG: 1024,
             zmq.IPV6: int(":" in host),
