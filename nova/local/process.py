@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from nova.clock import Deadline
 from nova.errors import EngineError
+from nova.node.process import signal_name
 from nova.wire.boot import Announcement
 
 TAIL_BYTES = 2000
@@ -68,7 +68,7 @@ class DaemonProcess:
         status = self._process.returncode if self._process is not None else None
         if status is None:
             return None
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
         return f"the daemon {self.name} (pid {self.pid}) {how}"
 
     def ask_to_end(self) -> None:

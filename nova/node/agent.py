@@ -132,7 +132,7 @@ class NodeAgent:
             await engine.spawn(boot, environment(self._blas, self._config.engine.threads, dict(os.environ)))
             status = await engine.supervise()
             reason = engine.why(status)
-        except OSError as error:
+        except (OSError, EngineError) as error:
             reason = f"could not be started: {error}"
         finally:
             self._lines.forget(engine.identity)
@@ -168,7 +168,7 @@ class NodeAgent:
         engine.on_message(message if isinstance(message, EngineState) else None)
         if not engine.connected:
             engine.connected = True
-            self._lines.send(identity, StartEngine(engine.key, engine.spec))
+            self._to_engine(engine.key, StartEngine(engine.key, engine.spec))  # which may have died already
         match message:
             case Heartbeat():
                 return

@@ -57,4 +57,5 @@ def _version(distribution: str) -> str:
 def default_name() -> str:
     """This host's short name, with what a node's name may not hold replaced."""
     short = socket.gethostname().partition(".")[0]
-    return "".join(char if char.isalnum() or char in "._-" else "-" for char in short).strip("._-")[:63] or "node"
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in short)
+    return name.strip("._-")[:63] or "node"

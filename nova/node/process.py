@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import msgspec
@@ -19,6 +20,7 @@ import structlog
 
 from nova.clock import monotonic
 from nova.config.schema import Engine
+from nova.errors import EngineError
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire.boot import Boot
 from nova.wire.messages import EngineKey, EngineSpec, EngineState
@@ -27,6 +29,8 @@ from nova.wire.phases import FAILED
 log = structlog.get_logger(__name__)
 
 TAIL_LINES = 20
+MAX_LINE_BYTES = 8192
+"""A longer line is cut into pieces: a progress bar without an end must not stop us from reading."""
 
 REPORTED = 1
 """Exit status of an engine that has said over its line why it ends."""
@@ -53,15 +57,17 @@ class EngineProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def spawn(self, boot: Boot, env: dict[str, str]) -> None:
-        """Start the process. Raises OSError when it cannot be started at all."""
+        """Start the process. Raises OSError when it cannot be started at all, EngineError when it cannot be pinned."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "nova.engine",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env=env, start_new_session=True,  # Ctrl-C is for the daemon, which ends its engines in order
         )  # fmt: skip
         self.pid = self._process.pid
-        if self.watch.limits.cpus:
-            psutil.Process(self.pid).cpu_affinity(self.watch.limits.cpus)
+        if self._killed is not None:  # between the order to start it and its start
+            self._process.kill()
+            return
+        self._pin(self.watch.limits.cpus)
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(boot) + b"\n")
 
@@ -81,8 +87,12 @@ class EngineProcess:
         self._changed.set()
 
     def kill(self, reason: str) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._killed = self._killed or reason
+        """Kill it, or have it killed as soon as it is there. Without effect once it has ended."""
+        # Once only: a second signal would collect the status that asyncio waits for.
+        if self._killed is not None or (self._process is not None and self._process.returncode is not None):
+            return
+        self._killed = reason
+        if self._process is not None:
             self._process.kill()
 
     async def supervise(self) -> int:
@@ -91,7 +101,7 @@ class EngineProcess:
         reader = asyncio.create_task(self._read_log())
         waiter = asyncio.create_task(self._process.wait())
         try:
-            while not waiter.done():
+            while self._killed is None and not waiter.done():
                 self._changed.clear()
                 changed = asyncio.create_task(self._changed.wait())
                 wait_s = max(0.0, self.watch.due() - monotonic())
@@ -99,11 +109,12 @@ class EngineProcess:
                 changed.cancel()
                 if not waiter.done():
                     self._act(self.watch.judge(monotonic()))
+            status = await waiter
             await asyncio.wait({reader}, timeout=LAST_WORDS_S)
-            if waiter.result() == REPORTED:
+            if status == REPORTED:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._reported.wait(), LAST_WORDS_S)
-            return waiter.result()
+            return status
         finally:
             reader.cancel()
             waiter.cancel()
@@ -116,7 +127,7 @@ class EngineProcess:
         if self._failure is not None:
             return self._failure.detail
         if status < 0:
-            return f"killed by {signal.Signals(-status).name}"
+            return f"killed by {signal_name(-status)}"
         if status == 0:
             return "stopped"
         last = f": {self.tail[-1]}" if self.tail else ""
@@ -125,6 +136,15 @@ class EngineProcess:
     @property
     def error(self) -> str:
         return self._failure.error if self._failure is not None else ""
+
+    def _pin(self, cpus: list[int]) -> None:
+        if not cpus:
+            return
+        try:
+            psutil.Process(self.pid).cpu_affinity(cpus)
+        except (psutil.Error, AttributeError, ValueError) as error:  # it is gone, not on Linux, no such CPU
+            self.kill("it could not be pinned")
+            raise EngineError(f"engine.cpus: cannot pin the engine to {cpus}: {error}") from error
 
     def _act(self, verdict: Ask | Kill | None) -> None:
         assert self._process is not None
@@ -138,7 +158,27 @@ class EngineProcess:
     async def _read_log(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
-        async for raw in self._process.stderr:
-            line = raw.decode(errors="replace").rstrip()
+        async for line in lines(self._process.stderr):
             self.tail.append(line)
             print(line, file=sys.stderr, flush=True)
+
+
+async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines of text as they come, however long they are and whatever their bytes; the last needs no end."""
+    rest = b""
+    while data := await stream.read(MAX_LINE_BYTES):
+        *whole, rest = (rest + data).split(b"\n")
+        if len(rest) >= MAX_LINE_BYTES:
+            whole, rest = [*whole, rest], b""
+        for raw in whole:
+            yield raw.decode(errors="replace").rstrip()
+    if rest:
+        yield rest.decode(errors="replace").rstrip()
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; real-time signals have no name of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -54,7 +54,8 @@ class EngineWatch:
             self.phase = phase
 
     def on_stop(self, now: float) -> None:
-        self.stop_asked = self.stop_asked or now
+        if self.stop_asked is None:
+            self.stop_asked = now
 
     def due(self) -> float:
         """The next moment at which `judge` could have something to say."""
@@ -84,6 +85,7 @@ class EngineWatch:
             silent = f"silent for {limits.silent_s:g} s in phase {self.phase}"
             found.append((self.heard + limits.silent_s, Kill(silent)))
         limit = {
+            phases.BOOT: limits.start_s,
             phases.OPEN: self.spec.join_s,
             phases.JOIN: self.spec.join_s,
             phases.VERIFY: self.spec.join_s,

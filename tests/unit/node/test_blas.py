@@ -1,0 +1,49 @@
+"""Which BLAS engines get, and what that does to their environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nova.errors import ConfigError
+from nova.node.blas import HELP, Blas, choose, environment
+
+
+def found(name: str) -> str | None:
+    return f"lib{name}.so.0"
+
+
+def missing(name: str) -> str | None:
+    return None
+
+
+def test_auto_takes_openblas_where_there_is_one_and_advises_it_where_there_is_none() -> None:
+    assert choose("auto", "Linux", found) == Blas("libopenblas.so.0")
+    assert choose("auto", "Linux", missing) == Blas(None, HELP)
+
+
+@pytest.mark.parametrize(("setting", "system"), [("off", "Linux"), ("auto", "Darwin"), ("/no/such/lib", "Darwin")])
+def test_nothing_is_preloaded_where_it_is_off_or_not_linux(setting: str, system: str) -> None:
+    assert choose(setting, system, found) == Blas(None)
+
+
+def test_a_path_is_taken_as_it_is_and_one_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    library = tmp_path / "libmine.so"
+    with pytest.raises(ConfigError, match=r"engine\.cpu_blas: no library at .*libmine\.so.*expected auto, off"):
+        choose(str(library), "Linux", found)
+    library.touch()
+    assert choose(str(library), "Linux", missing) == Blas(str(library))
+
+
+def test_the_environment_is_ours_with_the_library_before_what_was_preloaded() -> None:
+    inherited = {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
+    env = environment(Blas("libopenblas.so.0"), 2, inherited)
+    assert env["LD_PRELOAD"] == "libopenblas.so.0:libother.so"
+    assert {env[f"{name}_NUM_THREADS"] for name in ("OPENBLAS", "OMP")} == {env["VECLIB_MAXIMUM_THREADS"]} == {"2"}
+    assert inherited == {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
+    assert environment(Blas("libopenblas.so.0"), 0, {})["LD_PRELOAD"] == "libopenblas.so.0"
+
+
+def test_without_a_library_or_a_bound_the_environment_stays_as_it_was() -> None:
+    assert environment(Blas(None), 0, {"PATH": "/bin"}) == {"PATH": "/bin"}
