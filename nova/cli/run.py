@@ -77,7 +77,7 @@ def parse_split(text: str) -> list[int]:
 
 async def _run(plan: ClusterPlan, home: Path, generate: Generate, json: bool) -> Text:
     if not json:
-        err.print(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {plan.model}", style="dim")
+        err.print(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {plan.model}", style="dim", markup=False)
     async with running(plan, home) as cluster, cluster.client() as client:
         try:
             text = await follow(client, generate, quiet=json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from nova.cli.output import Status, Text
@@ -41,7 +42,7 @@ def account(text: Text) -> RenderableType:
 
 def cluster(status: Status) -> RenderableType:
     """Nodes and engines of a running deployment."""
-    head = f"{status.model or 'no model'}: [bold]{status.state}[/bold]"
+    head = f"{escape(status.model) or 'no model'}: [bold]{status.state}[/bold]"
     if status.transport:
         head += f" over {status.transport}, generation {status.generation}"
     nodes = Table(header_style="bold")
@@ -50,13 +51,13 @@ def cluster(status: Status) -> RenderableType:
     for node in status.nodes:
         up = node.facts is not None
         offers = ", ".join(
-            offer.name if offer.unavailable is None else f"{offer.name} ({offer.unavailable})"
+            offer.name if offer.unavailable is None else escape(f"{offer.name} ({offer.unavailable})")
             for offer in node.transports
         )
         nodes.add_row(
             node.name, node.state,
             f"{node.heartbeat_age_s:.1f} s ago" if up else "", f"{node.rtt_ms:.2f} ms" if up else "",
-            _size(node.memory_bytes), f"{node.facts.cpu}, {node.facts.system}" if node.facts else "", offers,
+            _size(node.memory_bytes), escape(f"{node.facts.cpu}, {node.facts.system}") if node.facts else "", offers,
         )  # fmt: skip
     engines = Table(header_style="bold")
     for column in ("stage", "node", "layers", "phase", "pid", "weights", "memory", ""):
@@ -65,10 +66,10 @@ def cluster(status: Status) -> RenderableType:
         last = engine.first_layer + engine.layers - 1
         engines.add_row(
             str(engine.engine.rank), engine.node, f"{engine.first_layer}-{last}", engine.phase, str(engine.pid or ""),
-            _size(engine.weight_bytes), _size(engine.memory_bytes), engine.detail,
+            _size(engine.weight_bytes), _size(engine.memory_bytes), escape(engine.detail),
         )  # fmt: skip
-    why = [f"[yellow]{reason}[/yellow]" for reason in status.reasons] if status.state != "serving" else []
-    passed = [f"not {name}: {reason}" for name, reason in sorted(status.rejected.items())]
+    why = [f"[yellow]{escape(reason)}[/yellow]" for reason in status.reasons] if status.state != "serving" else []
+    passed = [escape(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
     return Group(head, nodes, engines, *passed, *why)
 
 

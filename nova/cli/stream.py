@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 
+from rich.markup import escape
 from rich.status import Status as Spinner
 
 from nova.cli.output import Text
@@ -62,7 +63,7 @@ async def _watch(client: Client, spinner: Spinner) -> None:
     with suppress(NovaError):  # the request itself will report it
         while True:
             await asyncio.sleep(WATCH_S)
-            spinner.update(describe(await client.status()))
+            spinner.update(escape(describe(await client.status())))
 
 
 def describe(status: StatusReply) -> str:

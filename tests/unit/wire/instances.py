@@ -18,7 +18,7 @@ def of_type(declared: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.IntType():
             return st.integers(-(2**63), 2**64 - 1)
         case inspect.FloatType():
-            return st.floats(allow_nan=False)
+            return st.floats(allow_nan=False, allow_infinity=False)
         case inspect.BoolType():
             return st.booleans()
         case inspect.StrType():

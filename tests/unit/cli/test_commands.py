@@ -1,0 +1,194 @@
+"""The commands as a user types them, with a home of their own and no cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from typer.testing import CliRunner
+
+from nova import __version__
+from nova.cli.main import app
+from nova.cli.output import OUTPUTS
+from nova.cli.run import make_plan, parse_split
+from nova.errors import ConfigError, ModelError, NovaError
+from tests.support.gguf import tiny_gguf
+from tests.support.tiny import make_tiny
+
+RUNNER = CliRunner()
+KEY_LENGTH = 40
+
+
+def nova(*arguments: str, status: int = 0) -> Any:
+    result = RUNNER.invoke(app, list(arguments))
+    assert result.exit_code == status, result.output
+    return result
+
+
+def said(*arguments: str, status: int = 0) -> Any:
+    """The one JSON object on standard output."""
+    return json.loads(nova(*arguments, "--json", status=status).stdout)
+
+
+def problem(*arguments: str) -> str:
+    """The error of a command that fails: one key in JSON, and the same on standard error."""
+    result = nova(*arguments, "--json", status=1)
+    printed = json.loads(result.stdout)
+    assert set(printed) == {"error"}
+    assert " ".join(printed["error"].split()) in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    return str(printed["error"])
+
+
+@pytest.mark.parametrize("name", sorted(OUTPUTS))
+def test_schema_prints_a_json_schema(name: str) -> None:
+    schema = json.loads(nova("schema", name).stdout)
+    assert schema["$ref"].removeprefix("#/$defs/") in schema["$defs"]
+
+
+def test_the_version_is_printed() -> None:
+    assert nova("--version").stdout.strip() == f"nova {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("schema", "nothing"),
+        ("no-such-command",),
+        ("run",),
+        ("run", "-m", "x", "-p", "y", "--nodes", "0"),
+        ("run", "-m", "x", "-p", "y", "--nodes", "17"),
+        ("run", "-m", "x", "-p", "y", "--max-tokens", "0"),
+        ("run", "-m", "x", "-p", "y", "--top-p", "1.5"),
+        ("generate",),
+        ("generate", "-p", "x", "--temperature", "-1"),
+        ("keys", "trust", "b"),
+        ("model", "import"),
+    ],
+)
+def test_a_usage_error_has_status_2(arguments: tuple[str, ...], nova_home: Path) -> None:
+    assert click.unstyle(nova(*arguments, status=2).output)
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_made_shown_and_trusted(nova_home: Path) -> None:
+    assert said("keys", "show") == {"own": {}, "trusted": {}}
+    assert "no keys yet" in nova("keys", "show").stdout
+    made = said("keys", "new", "a")
+    assert set(made["own"]) == {"a"}
+    public = made["own"]["a"]
+    assert len(public) == KEY_LENGTH
+    assert said("keys", "trust", "b", public)["trusted"] == {"b": public}
+    assert said("keys", "show") == {"own": {"a": public}, "trusted": {"b": public}}
+    plain = nova("keys", "show").stdout
+    assert plain.count(public) == 2
+    secret = (nova_home / "keys" / "a.key").read_text().partition("secret ")[2].strip()
+    assert secret
+    assert secret not in plain
+
+
+def test_what_is_wrong_with_a_key_is_said(nova_home: Path) -> None:
+    nova("keys", "new", "a")
+    public = said("keys", "show")["own"]["a"]
+    assert "a" in problem("keys", "new", "a")
+    assert "not a key" in problem("keys", "trust", "b", "nonsense")
+    assert "is no name" in problem("keys", "trust", "../b", public)
+    said("keys", "trust", "b", public)
+    assert "already trusted as 'b'" in problem("keys", "trust", "c", public)
+    assert said("keys", "trust", "c", public, "--replace")["trusted"] == {"c": public}
+
+
+# --- model ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_shown(nova_home: Path) -> None:
+    make_tiny(nova_home / "models" / "tiny", layers=3)
+    shown = said("model", "show", "tiny")
+    assert (shown["name"], shown["model_type"], shown["layers"], shown["hidden_size"]) == ("tiny", "llama", 3, 64)
+    assert shown["weight_bytes"] > 0
+    assert nova("model", "show", "tiny").stdout.startswith("tiny: llama, 3 layers, ")
+
+
+def test_a_gguf_is_imported_under_its_name_and_shown(nova_home: Path, tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "small.gguf")
+    imported = said("model", "import", str(tmp_path / "small.gguf"))
+    assert imported["folder"] == str(nova_home / "models" / "small")
+    assert said("model", "show", "small") == imported
+    assert "small" in problem("model", "import", str(tmp_path / "small.gguf"))
+    assert said("model", "import", str(tmp_path / "small.gguf"), "--overwrite") == imported
+    assert said("model", "import", str(tmp_path / "small.gguf"), "--name", "other")["name"] == "other"
+
+
+def test_what_is_wrong_with_a_model_is_said(nova_home: Path, tmp_path: Path) -> None:
+    assert "model 'nothing' not found" in problem("model", "show", "nothing")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    assert "broken.gguf" in problem("model", "import", str(broken))
+    assert "missing.gguf" in problem("model", "import", str(tmp_path / "missing.gguf"))
+    assert "exclude each other" in problem("model", "import", str(broken), "--name", "x", "--out", str(tmp_path / "y"))
+    for name in ("../x", "a/b", ".", ".."):
+        assert "is a path" in problem("model", "import", str(broken), "--name", name)
+
+
+# --- run, generate, status ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "split"), [("", []), ("18,12", [18, 12]), ("5", [5]), (" 1 , 2", [1, 2])])
+def test_a_split_is_numbers_with_commas(text: str, split: list[int]) -> None:
+    assert parse_split(text) == split
+
+
+@pytest.mark.parametrize("text", ["18;12", "a", "1,", ",", "1.5,2", "1,,2"])
+def test_a_split_of_anything_else_says_what_was_expected(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--split: expected numbers with commas, as in 18,12"):
+        parse_split(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "why"),
+    [
+        ({"transport": "pigeon"}, ConfigError, r"there is no transport 'pigeon'; installed are: .*tcp"),
+        ({"model": "missing"}, ModelError, "model 'missing' not found"),
+        ({"model": "emulated:sead"}, ModelError, "no emulated profile 'sead'; there are: seed"),
+        ({"split": "58/8"}, ConfigError, "--split"),
+        ({"settings": ["engine.load_s=-1"]}, ConfigError, r"--set: engine\.load_s"),
+        ({"settings": ["engine.lod_s=1"]}, ConfigError, r"did you mean engine\.load_s"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_said_before_anything_starts(
+    changes: dict[str, Any], error: type[NovaError], why: str, nova_home: Path
+) -> None:
+    options: dict[str, Any] = {
+        "model": "emulated:seed",
+        "split": "",
+        "transport": "",
+        "settings": [],
+        "home": nova_home,
+    }
+    with pytest.raises(error, match=why):
+        make_plan(2, **{**options, **changes})
+
+
+def test_a_plan_names_its_nodes_and_finds_its_model(nova_home: Path) -> None:
+    folder = make_tiny(nova_home / "models" / "tiny", layers=3)
+    plan = make_plan(2, "tiny", "2,1", "tcp", ["log.level=debug"], nova_home)
+    assert (plan.names, plan.model, plan.split) == (["node-1", "node-2"], str(folder), [2, 1])
+    assert (plan.transports, plan.settings) == (["tcp"], ["log.level=debug"])
+    assert make_plan(2, "emulated:seed", "", "", [], nova_home).model == "emulated:seed"
+
+
+def test_a_run_that_cannot_start_fails_in_one_line(nova_home: Path) -> None:
+    assert "not found" in problem("run", "-m", "missing", "-p", "hello")
+    assert "pigeon" in problem("run", "-m", "emulated:seed", "-p", "hello", "--transport", "pigeon")
+
+
+@pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",)])
+def test_without_a_coordinator_s_key_the_commands_say_how_to_get_it(command: tuple[str, ...], nova_home: Path) -> None:
+    elsewhere = "control.address=192.0.2.1:29200"  # an address kept for examples; nothing is sent to it
+    assert "no key is trusted as 'coordinator'" in problem(*command, "--set", elsewhere)
+    assert "nowhere.toml: cannot be read" in problem(*command, "--config", str(nova_home / "nowhere.toml"))
