@@ -28,7 +28,7 @@ from nova.wire.messages import (
 from tests.unit.wire.instances import of_type
 
 RUN_KEYS = {"text", "tokens", "ttft_s", "prefill_tok_s", "decode_tok_s", "transport", "stages", "breakdown"}
-NASTY = "[/tmp/x] [Errno 111] [bold]refused[/bold] [transport.options.tcp]"
+NASTY = "[/usr/x] [Errno 111] [bold]refused[/bold] [transport.options.tcp]"
 
 
 def described(name: str) -> dict[str, Any]:
