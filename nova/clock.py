@@ -42,7 +42,8 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self.at - self._clock())
+        left = self.at - self._clock()
+        return left if left > 0.0 else 0.0
 
     @property
     def expired(self) -> bool:

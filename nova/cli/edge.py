@@ -34,7 +34,7 @@ def run(work: Coroutine[Any, Any, Output], json: bool) -> None:
 def fail(error: NovaError, json: bool) -> None:
     """Say why, and end with status 1."""
     err.print(f"[bold red]error[/bold red] {type(error).__name__}: ", end="")
-    err.print(str(error), markup=False)
+    err.print(str(error), markup=False, soft_wrap=True)
     if json:
         emit(Problem(error=str(error)))
     raise typer.Exit(1) from None

@@ -73,6 +73,8 @@ def describe(status: StatusReply) -> str:
     if status.state == "forming":
         phases = ", ".join(f"{each.node} {each.phase} {each.detail}".rstrip() for each in status.engines)
         return f"forming over {status.transport}: {phases}"
+    if status.state == "opening":
+        return "opening the model"
     missing = [node.name for node in status.nodes if node.state == "missing"]
     return f"waiting for {', '.join(missing)}" if missing else f"the deployment is {status.state}"
 

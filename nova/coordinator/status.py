@@ -28,7 +28,7 @@ def status(
         coordinator=coordinator,
         nova=__version__,
         model=model,
-        state=deployment.state if not problem else "failed",
+        state="failed" if problem else deployment.state if deployment.split else "opening",
         transport=deployment.transport,
         generation=deployment.generation,
         rejected=deployment.rejected,

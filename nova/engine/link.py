@@ -42,7 +42,7 @@ class Received:
     def array(self) -> mx.array:
         """The tensor, sharing the slot's memory."""
         data = self.slot[: self.header.nbytes] if self.slot.size != self.header.nbytes else self.slot
-        return data.view(getattr(mx, self.header.dtype)).reshape(self.header.shape)
+        return data.view(getattr(mx, self.header.layout.dtype)).reshape(self.header.layout.shape)
 
 
 @dataclass

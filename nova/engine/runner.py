@@ -20,7 +20,7 @@ from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.errors import EngineError
 from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, StopEngine, Tokens, TokenTiming
-from nova.wire.tensor import Flags, Header, Hop, Kind
+from nova.wire.tensor import Flags, Header, Kind, layout
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +103,8 @@ class Runner:
         token = self._sample(header, hidden, cache) if self._is_last else None
         if not self._is_last:
             mx.eval(hidden)
-        hop = Hop(chunk.at_ns, (started_ns - chunk.at_ns) // 1000, (time.monotonic_ns() - started_ns) // 1000)
-        header.hops.append(hop)
+        computed_ns = time.monotonic_ns()
+        header.add_hop(chunk.at_ns, (started_ns - chunk.at_ns) // 1000, (computed_ns - started_ns) // 1000)
         if self._is_last:
             self._release(chunk)
             self._landed(header, token)
@@ -113,8 +113,8 @@ class Runner:
             self._release(chunk)  # after the send: a stage may pass its input on as it is
 
     def _forward(self, header: Header, tensor: mx.array) -> None:
-        header.kind, header.dtype, header.shape = Kind.HIDDEN, str(tensor.dtype).rpartition(".")[2], tuple(tensor.shape)
-        self._emit(header, tensor)
+        dtype = str(tensor.dtype).rpartition(".")[2]
+        self._emit(header.onward(Kind.HIDDEN, dtype, tuple(tensor.shape)), tensor)
 
     def _emit(self, header: Header, tensor: mx.array) -> None:
         if self._link is not None:
@@ -186,4 +186,4 @@ class Runner:
     def _tokens_header(self, stream: int, plan: Plan) -> Header:
         width = len(plan.tokens)
         shape = (1, width) if width else (0,)
-        return Header(Kind.TOKENS, stream, 0, plan.position, width, plan.flags, "uint32", shape, [])
+        return Header(layout(Kind.TOKENS, plan.flags, width, "uint32", shape), stream, 0, plan.position)

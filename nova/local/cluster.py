@@ -108,6 +108,8 @@ class LocalCluster:
             setting("role", "worker" if index else "coordinator"),
             setting("control.coordinator", names[0]),
             setting("control.address", self.address or "127.0.0.1:0"),
+            # All engines share this machine: a BLAS that takes every core for each of them is slower for all.
+            setting("engine.threads", max(1, (os.cpu_count() or 1) // plan.nodes)),
         ]
         if plan.transports:
             settings.append(setting("transport.order", list(plan.transports)))

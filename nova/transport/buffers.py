@@ -24,6 +24,8 @@ def flat(part: Buffer) -> memoryview:
 
 def writable(out: Buffer) -> memoryview:
     """As `flat`, for a destination. Raises ValueError if it cannot be written."""
+    if type(out) is memoryview and out.format == "B" and out.c_contiguous and out.ndim == 1 and not out.readonly:
+        return out  # as a rule; the calls that this saves are felt in a small round trip
     view = flat(out)
     if view.readonly:
         raise ValueError("a destination must be writable")

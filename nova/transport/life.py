@@ -22,21 +22,22 @@ class Life:
         self._release = release
         self._lock = threading.Lock()
         self._inside: list[None] = []  # one per call in flight; append and pop are atomic, and need no lock
-        self._over = False  # broken or closed
+        self.over = False
+        """Broken or closed."""
         self._closed = False
         self._released = False
         self._fault: TransportError | None = None
 
     def __enter__(self) -> None:
         """Enter a call. Raises GroupClosed or GroupBroken."""
-        self._inside.append(None)  # before the look at _over: close sets _over before it looks here
-        if self._over:
+        self._inside.append(None)  # before the look at over: close sets over before it looks here
+        if self.over:
             self.__exit__()
             self.check()
 
     def __exit__(self, *_: object) -> None:
         self._inside.pop()
-        if self._over:
+        if self.over:
             self._leave()
 
     def check(self) -> None:
@@ -53,7 +54,7 @@ class Life:
                 return GroupClosed(str(error))
             if self._fault is None:
                 self._fault = error
-                self._over = True
+                self.over = True
             return error
 
     def close(self) -> bool:
@@ -61,7 +62,7 @@ class Life:
         with self._lock:
             if self._closed:
                 return False
-            self._closed = self._over = True
+            self._closed = self.over = True
             self._wake()
         self._leave()
         return True

@@ -344,7 +344,8 @@ class NodeStatus(Record, frozen=True):
 
 
 class StatusReply(Message, frozen=True):
-    """The whole cluster at one moment. `reasons` says why the deployment is not serving, oldest first."""
+    """The whole cluster at one moment. `state` is opening (the model), waiting (for nodes), forming, serving, failed
+    or stopped; `reasons` says what has failed so far, oldest first."""
 
     request: str
     coordinator: str

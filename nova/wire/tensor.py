@@ -2,22 +2,23 @@
 
 A chunk on the data plane is two parts: this header, of fixed size, and the tensor's bytes. Everything is little
 endian. The header also carries a `Hop` for every stage that the chunk has crossed, so that the breakdown of a
-token costs no message of its own. Fixed size means one exact receive, and no allocation per chunk.
+token costs no message of its own. Fixed size means one exact receive.
 
     offset  size  field
-    0       4     magic "NVT1"
-    4       1     kind
-    5       1     dtype
+    0       4     magic "NVT1"                                         layout: equal for chunk after chunk of a
+    4       1     kind                                                 request, so it is checked once and then
+    5       1     dtype                                                found by its bytes
     6       1     number of dimensions
-    7       1     number of hops filled in
-    8       8     stream: which request
-    16      4     epoch: rises when earlier chunks of the stream became worthless
-    20      4     position of the first token
-    24      4     width: number of tokens
-    28      4     flags
-    32      8     payload size in bytes
-    40      24    shape, six dimensions
-    64      384   sixteen hops: received, started, finished, sent (see Hop), 24 bytes each
+    7       1     zero
+    8       4     flags
+    12      4     width: number of tokens
+    16      8     payload size in bytes
+    24      24    shape, six dimensions
+    48      8     stream: which request                                new in every chunk
+    56      4     epoch: rises when earlier chunks of the stream became worthless
+    60      4     position of the first token
+    64      8     number of hops
+    72      384   sixteen hops (see Hop), 24 bytes each
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from nova.errors import ProtocolError
@@ -34,9 +36,13 @@ MAX_DIMS = 6
 MAX_STAGES = 16
 MAX_TENSOR_BYTES = 4 << 30
 
-_HEAD = struct.Struct("<4sBBBBQIIIIQ6I")
+_LAYOUT = struct.Struct("<4sBBBxIIQ6I")
+_CHUNK = struct.Struct("<QIIQ")
 _HOP = struct.Struct("<QII8x")
-HEADER_BYTES = _HEAD.size + MAX_STAGES * _HOP.size
+_BOTH = struct.Struct(f"<{_LAYOUT.size}sQIIQ")
+_HOPS_AT = _BOTH.size
+HEADER_BYTES = _HOPS_AT + MAX_STAGES * _HOP.size
+_PADDING = [bytes((MAX_STAGES - hops) * _HOP.size) for hops in range(MAX_STAGES + 1)]
 
 DTYPE_SIZES: dict[str, int] = {
     "bool_": 1,
@@ -63,8 +69,8 @@ class Kind(enum.IntEnum):
 
     TOKENS = 1  # token ids, from the driver to stage 0
     HIDDEN = 2  # hidden state, from a stage to the next
-    STAMP = 3  # proof of identity while forming
-    ECHO = 4  # latency measurement while forming
+
+    __hash__ = int.__hash__  # an enum's own is written in Python, and layouts are looked up for every chunk
 
 
 class Flags(enum.IntFlag, boundary=enum.STRICT):
@@ -73,12 +79,55 @@ class Flags(enum.IntFlag, boundary=enum.STRICT):
     FIRST = 2  # the stream begins: stages make a fresh cache
     LAST = 4  # the stream is over: stages drop its cache; no payload
 
-
-_KINDS = {int(kind): kind for kind in Kind}
-_FLAGS = tuple(Flags(bits) for bits in range(8))  # looked up: making one takes longer
+    __hash__ = int.__hash__
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a chunk is, apart from whose and where. `shape` is in elements, `width` in tokens."""
+
+    kind: Kind
+    flags: Flags
+    width: int
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    packed: bytes
+
+
+@lru_cache(maxsize=1024)
+def layout(kind: Kind, flags: Flags, width: int, dtype: str, shape: tuple[int, ...]) -> Layout:
+    """The layout with these values. Raises ProtocolError for what no header can say."""
+    if dtype not in _CODES or len(shape) > MAX_DIMS:
+        raise ProtocolError(f"no header can say dtype {dtype} and shape {shape}")
+    nbytes = prod(shape) * DTYPE_SIZES[dtype]
+    dims = (*shape, *(0,) * (MAX_DIMS - len(shape)))
+    try:
+        packed = _LAYOUT.pack(MAGIC, kind, _CODES[dtype], len(shape), flags, width, nbytes, *dims)
+    except struct.error as error:
+        raise ProtocolError(f"no header can say width {width} and shape {shape}: {error}") from error
+    return Layout(kind, flags, width, dtype, shape, nbytes, packed)
+
+
+@lru_cache(maxsize=1024)
+def _read_layout(packed: bytes) -> Layout:
+    """A peer's layout. Raises ProtocolError unless every field is in range and agrees with the rest."""
+    magic, kind, dtype, dims, flags, width, nbytes, *padded = _LAYOUT.unpack(packed)
+    if magic != MAGIC:
+        raise ProtocolError(f"tensor header begins with {magic!r}, expected {MAGIC!r}")
+    if dtype >= len(_DTYPES) or dims > MAX_DIMS:
+        raise ProtocolError(f"tensor header out of range: dtype {dtype}, {dims} dimensions")
+    name, shape = _DTYPES[dtype], tuple(padded[:dims])
+    said = prod(shape) * DTYPE_SIZES[name]
+    if said != nbytes:
+        raise ProtocolError(f"tensor of {nbytes} bytes, shape says {said}")
+    try:
+        return layout(Kind(kind), Flags(flags), width, name, shape)
+    except ValueError as error:
+        raise ProtocolError(f"tensor header: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class Hop:
     """One stage's share of one chunk. `received_ns` is the stage's own monotonic clock; the rest are durations."""
 
@@ -87,61 +136,80 @@ class Hop:
     compute_us: int
 
 
-@dataclass(slots=True)
 class Header:
-    """What a chunk is and how long its payload is. `shape` is in elements."""
+    """A chunk's header. `trail` holds its hops as they travel: stages only add to it, the driver reads it."""
 
-    kind: Kind
-    stream: int
-    epoch: int
-    position: int
-    width: int
-    flags: Flags
-    dtype: str
-    shape: tuple[int, ...]
-    hops: list[Hop]
+    __slots__ = ("epoch", "layout", "position", "stream", "trail")
+
+    def __init__(self, layout: Layout, stream: int, epoch: int, position: int, trail: bytes = b"") -> None:
+        self.layout = layout
+        self.stream = stream
+        self.epoch = epoch
+        self.position = position
+        self.trail = trail
+
+    @property
+    def kind(self) -> Kind:
+        return self.layout.kind
+
+    @property
+    def flags(self) -> Flags:
+        return self.layout.flags
+
+    @property
+    def width(self) -> int:
+        return self.layout.width
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * DTYPE_SIZES[self.dtype]
+        return self.layout.nbytes
 
-    def pack(self) -> bytearray:
-        """The header as HEADER_BYTES bytes. Raises ProtocolError for what no header can say."""
-        if len(self.shape) > MAX_DIMS or len(self.hops) > MAX_STAGES:
-            raise ProtocolError(f"a chunk has at most {MAX_DIMS} dimensions and {MAX_STAGES} hops")
-        if self.dtype not in _CODES:
-            raise ProtocolError(f"a chunk cannot be of dtype {self.dtype}, only of {', '.join(_DTYPES)}")
-        out = bytearray(HEADER_BYTES)
-        dims = self.shape + (0,) * (MAX_DIMS - len(self.shape))
+    @property
+    def hops(self) -> list[Hop]:
+        """The hops so far, first stage first."""
+        return [Hop(*values) for values in _HOP.iter_unpack(self.trail)]
+
+    def add_hop(self, received_ns: int, waited_us: int, compute_us: int) -> None:
+        """A stage's share. Raises ProtocolError out of range."""
         try:
-            _HEAD.pack_into(
-                out, 0, MAGIC, self.kind, _CODES[self.dtype], len(self.shape), len(self.hops),
-                self.stream, self.epoch, self.position, self.width, self.flags, self.nbytes, *dims,
-            )  # fmt: skip
-            for index, hop in enumerate(self.hops):
-                _HOP.pack_into(out, _HEAD.size + index * _HOP.size, hop.received_ns, hop.waited_us, hop.compute_us)
+            self.trail += _HOP.pack(received_ns, waited_us, compute_us)
         except struct.error as error:
-            raise ProtocolError(f"a field of the tensor header is out of range: {error}") from error
-        return out
+            raise ProtocolError(f"no header can say hop {received_ns}, {waited_us}, {compute_us}: {error}") from error
+
+    def onward(self, kind: Kind, dtype: str, shape: tuple[int, ...]) -> Header:
+        """The same chunk as another tensor: what the next stage gets."""
+        old = self.layout
+        new = layout(kind, old.flags, old.width, dtype, shape)
+        return Header(new, self.stream, self.epoch, self.position, self.trail)
+
+    def pack(self) -> bytes:
+        """The header as HEADER_BYTES bytes. Raises ProtocolError for what no header can say."""
+        hops = len(self.trail) // _HOP.size
+        try:
+            chunk = _CHUNK.pack(self.stream, self.epoch, self.position, hops)
+            return b"".join((self.layout.packed, chunk, self.trail, _PADDING[hops]))
+        except (struct.error, IndexError) as error:
+            where = f"stream {self.stream}, epoch {self.epoch}, position {self.position}, {hops} hops"
+            raise ProtocolError(f"no header can say {where}: {error}") from error
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview, limit: int = MAX_TENSOR_BYTES) -> Header:
         """Read a header from a peer. Raises ProtocolError unless every field is in range and agrees with the rest."""
         if len(data) != HEADER_BYTES:
             raise ProtocolError(f"tensor header has {len(data)} bytes, expected {HEADER_BYTES}")
-        magic, kind, dtype, dims, hops, stream, epoch, position, width, flags, nbytes, *shape = _HEAD.unpack_from(data)
-        if magic != MAGIC:
-            raise ProtocolError(f"tensor header begins with {magic!r}, expected {MAGIC!r}")
-        if dtype >= len(_DTYPES) or dims > MAX_DIMS or hops > MAX_STAGES:
-            raise ProtocolError(f"tensor header out of range: dtype {dtype}, {dims} dimensions, {hops} hops")
-        try:
-            header = cls(
-                _KINDS.get(kind) or Kind(kind), stream, epoch, position, width,
-                _FLAGS[flags] if flags < len(_FLAGS) else Flags(flags), _DTYPES[dtype], tuple(shape[:dims]),
-                [Hop(*_HOP.unpack_from(data, _HEAD.size + index * _HOP.size)) for index in range(hops)],
-            )  # fmt: skip
-        except ValueError as error:
-            raise ProtocolError(f"tensor header: {error}") from error
-        if header.nbytes != nbytes or nbytes > limit:
-            raise ProtocolError(f"tensor of {nbytes} bytes, shape says {header.nbytes}, limit is {limit}")
-        return header
+        packed, stream, epoch, position, hops = _BOTH.unpack_from(data)
+        found = _read_layout(packed)
+        if found.nbytes > limit:
+            raise ProtocolError(f"tensor of {found.nbytes} bytes, limit is {limit}")
+        if hops > MAX_STAGES:
+            raise ProtocolError(f"tensor header out of range: {hops} hops")
+        return cls(found, stream, epoch, position, bytes(data[_HOPS_AT : _HOPS_AT + hops * _HOP.size]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Header) and self.pack() == other.pack()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        of = f"{self.kind.name} {self.layout.dtype}{list(self.layout.shape)} {self.flags!r}"
+        return f"Header({of}, stream {self.stream}, position {self.position}, {len(self.trail) // _HOP.size} hops)"

@@ -20,7 +20,7 @@ from nova.clock import Deadline
 from nova.errors import FormingFailed
 from nova.transport.api import Seat
 from nova.transport.registry import load_transport
-from nova.wire.tensor import HEADER_BYTES, Flags, Header, Hop, Kind
+from nova.wire.tensor import HEADER_BYTES, Flags, Header, Kind, layout
 
 CALL_S = 30.0
 CONTENDERS = ("socket", "pair", "pair-curve", "tcp", "zmq", "zmq-plain")
@@ -135,9 +135,8 @@ class Ours(End):
 
     def send(self, payload: memoryview) -> None:
         width = len(payload) // 4096
-        header = Header(
-            Kind.HIDDEN, 1, 0, 0, width, Flags.NONE, "bfloat16", (1, width, 2048), [Hop(time.monotonic_ns(), 1, 1)]
-        )
+        header = Header(layout(Kind.HIDDEN, Flags.NONE, width, "bfloat16", (1, width, 2048)), 1, 0, 0)
+        header.add_hop(time.monotonic_ns(), 1, 1)
         self._group.send([header.pack(), payload], self._peer, Deadline.after(CALL_S))
 
     def receive(self, into: memoryview) -> None:

@@ -13,7 +13,7 @@ from nova.clock import Deadline
 from nova.engine.link import SLOTS, Link, LinkFailed, Received, bytes_of
 from nova.errors import LengthMismatch, PeerLost, ProtocolError
 from nova.transport.memory import MemoryGroup
-from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind
+from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind, layout
 from tests.unit.engine.ranks import WAIT_S, groups
 
 LIMIT = 4096
@@ -53,7 +53,7 @@ def pair() -> Iterator[Pair]:
 
 
 def header(tensor: mx.array, dtype: str, position: int = 0) -> Header:
-    return Header(Kind.HIDDEN, 1, 0, position, 1, Flags.NONE, dtype, tuple(tensor.shape), [])
+    return Header(layout(Kind.HIDDEN, Flags.NONE, 1, dtype, tuple(tensor.shape)), 1, 0, position)
 
 
 def pattern(dtype: str) -> mx.array:
@@ -125,7 +125,7 @@ def test_a_slot_is_written_again_only_after_its_release(pair: Pair) -> None:
         (b"x" * HEADER_BYTES, ProtocolError, "begins with"),
         (b"x", LengthMismatch, "sent 1 bytes"),
         (
-            bytes(Header(Kind.HIDDEN, 1, 0, 0, 1, Flags.NONE, "uint8", (LIMIT + 1,), []).pack()),
+            Header(layout(Kind.HIDDEN, Flags.NONE, 1, "uint8", (LIMIT + 1,)), 1, 0, 0).pack(),
             ProtocolError,
             f"limit is {LIMIT}",
         ),

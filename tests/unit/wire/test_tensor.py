@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from math import prod
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -11,28 +12,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.errors import ProtocolError
-from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, MAX_DIMS, MAX_STAGES, Flags, Header, Hop, Kind
+from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, MAX_DIMS, MAX_STAGES, Flags, Header, Hop, Kind, layout
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 HOPS = st.builds(Hop, U64, U32, U32)
-HEADERS = st.builds(
-    Header,
+LAYOUTS = st.builds(
+    layout,
     kind=st.sampled_from(Kind),
-    stream=U64,
-    epoch=U32,
-    position=U32,
-    width=U32,
     flags=st.integers(0, 7).map(Flags),
+    width=U32,
     dtype=st.sampled_from(sorted(DTYPE_SIZES)),
     shape=st.lists(st.integers(0, 24), max_size=MAX_DIMS).map(tuple),
-    hops=st.lists(HOPS, max_size=MAX_STAGES),
 )
 
-DTYPE_AT, DIMS_AT, HOPS_AT, FLAGS_AT, NBYTES_AT, SHAPE_AT = 5, 6, 7, 28, 32, 40
+DTYPE_AT, DIMS_AT, FLAGS_AT, NBYTES_AT, SHAPE_AT, HOPS_AT = 5, 6, 8, 16, 24, 64
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    sent = Header(draw(LAYOUTS), draw(U64), draw(U32), draw(U32))
+    for hop in draw(st.lists(HOPS, max_size=MAX_STAGES)):
+        sent.add_hop(hop.received_ns, hop.waited_us, hop.compute_us)
+    return sent
+
+
+HEADERS = headers()
 
 
 def header(shape: tuple[int, ...] = (1, 3, 4), dtype: str = "bfloat16") -> Header:
-    return Header(Kind.HIDDEN, 7, 0, 5, 3, Flags.FIRST, dtype, shape, [Hop(1, 2, 3)])
+    sent = Header(layout(Kind.HIDDEN, Flags.FIRST, 3, dtype, shape), 7, 0, 5)
+    sent.add_hop(1, 2, 3)
+    return sent
 
 
 @given(HEADERS)
@@ -40,7 +50,8 @@ def test_what_is_packed_comes_back(sent: Header) -> None:
     packed = sent.pack()
     assert len(packed) == HEADER_BYTES
     assert Header.unpack(packed) == sent
-    assert sent.nbytes == prod(sent.shape) * DTYPE_SIZES[sent.dtype]
+    assert Header.unpack(packed).hops == sent.hops
+    assert sent.nbytes == prod(sent.layout.shape) * DTYPE_SIZES[sent.layout.dtype]
 
 
 @given(st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES) | st.binary(max_size=2 * HEADER_BYTES))
@@ -51,7 +62,7 @@ def test_random_bytes_are_a_protocol_error_and_nothing_else(data: bytes) -> None
 
 @given(HEADERS, st.integers(0, HEADER_BYTES - 1), st.integers(1, 255))
 def test_a_changed_byte_is_a_protocol_error_or_another_whole_header(sent: Header, where: int, change: int) -> None:
-    packed = sent.pack()
+    packed = bytearray(sent.pack())
     packed[where] ^= change
     try:
         got = Header.unpack(packed)
@@ -63,7 +74,7 @@ def test_a_changed_byte_is_a_protocol_error_or_another_whole_header(sent: Header
 
 @given(HEADERS, st.integers(0, HEADER_BYTES))
 def test_a_truncated_or_lengthened_header_is_refused(sent: Header, cut: int) -> None:
-    packed = bytes(sent.pack())
+    packed = sent.pack()
     for data in (packed[:cut], packed + packed[: cut + 1]):
         if len(data) != HEADER_BYTES:
             with pytest.raises(ProtocolError, match=f"{len(data)} bytes, expected {HEADER_BYTES}"):
@@ -85,7 +96,7 @@ def test_a_truncated_or_lengthened_header_is_refused(sent: Header, cut: int) -> 
     ],
 )
 def test_each_field_out_of_range_is_named(at: int, value: bytes, why: str) -> None:
-    packed = header().pack()
+    packed = bytearray(header().pack())
     packed[at : at + len(value)] = value
     with pytest.raises(ProtocolError, match=why):
         Header.unpack(packed)
@@ -111,20 +122,34 @@ def test_codes_of_dtypes_never_change() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"shape": (1,) * (MAX_DIMS + 1)},
-        {"hops": [Hop(0, 0, 0)] * (MAX_STAGES + 1)},
-        {"dtype": "complex64"},
-        {"position": -1},
-        {"stream": 2**64},
-        {"shape": (2**32,)},
-        {"hops": [Hop(0, 2**32, 0)]},
-    ],
+    "wrong", [{"shape": (1,) * (MAX_DIMS + 1)}, {"dtype": "complex64"}, {"shape": (2**32,)}, {"width": -1}]
 )
-def test_what_no_header_can_say_is_a_protocol_error_of_the_sender(wrong: dict[str, object]) -> None:
-    sent = header()
-    for field, value in wrong.items():
-        setattr(sent, field, value)
+def test_a_layout_that_no_header_can_say_is_a_protocol_error_of_the_sender(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        layout(**{"kind": Kind.HIDDEN, "flags": Flags.NONE, "width": 1, "dtype": "uint8", "shape": (1,)} | wrong)
+
+
+@pytest.mark.parametrize(("stream", "epoch", "position"), [(2**64, 0, 0), (0, 2**32, 0), (0, 0, -1)])
+def test_a_place_that_no_header_can_say_is_a_protocol_error_of_the_sender(
+    stream: int, epoch: int, position: int
+) -> None:
+    with pytest.raises(ProtocolError):
+        Header(header().layout, stream, epoch, position).pack()
+
+
+def test_hops_beyond_what_a_header_can_say_are_a_protocol_error_of_the_sender() -> None:
+    sent = Header(header().layout, 0, 0, 0)
+    with pytest.raises(ProtocolError):
+        sent.add_hop(0, 2**32, 0)
+    for _ in range(MAX_STAGES + 1):
+        sent.add_hop(0, 0, 0)
     with pytest.raises(ProtocolError):
         sent.pack()
+
+
+def test_a_chunk_goes_onward_as_another_tensor_with_its_hops() -> None:
+    sent = header((1, 3), "uint32")
+    onward = sent.onward(Kind.HIDDEN, "bfloat16", (1, 3, 8))
+    assert (onward.stream, onward.position, onward.flags, onward.width) == (7, 5, Flags.FIRST, 3)
+    assert onward.hops == sent.hops == [Hop(1, 2, 3)]
+    assert onward.nbytes == 48
