@@ -62,6 +62,7 @@ class Link:
         self._inbox = inbox
         self._transfer_s = transfer_s
         self._limit = max_tensor_bytes
+        self._head = memoryview(bytearray(HEADER_BYTES))
         self._next = (group.rank + 1) % group.size
         self._previous = (group.rank - 1) % group.size
         self._free: queue.SimpleQueue[mx.array | None] = queue.SimpleQueue()
@@ -93,15 +94,14 @@ class Link:
             self._inbox.put(LinkFailed(error))
 
     def _receive(self) -> Received:
-        head = bytearray(HEADER_BYTES)
         while True:
             try:
-                self.group.recv_into(head, self._previous, Deadline.after(IDLE_S))
+                self.group.recv_into(self._head, self._previous, Deadline.after(IDLE_S))
                 break
             except TransferTimeout:
                 continue
         at_ns = time.monotonic_ns()
-        header = Header.unpack(head, self._limit)
+        header = Header.unpack(self._head, self._limit)
         slot = self._slot(header.nbytes)
         if header.nbytes:
             body = memoryview(cast("bytes", slot))[: header.nbytes]

@@ -7,7 +7,7 @@ from nova.transport.api import Buffer
 
 def flat(part: Buffer) -> memoryview:
     """A view of the part's bytes, without a copy; writable iff the part is. Raises ValueError unless contiguous."""
-    view = memoryview(part)
+    view = part if type(part) is memoryview else memoryview(part)
     if view.format == "B" and view.ndim == 1 and view.c_contiguous:
         return view
     if not view.c_contiguous:

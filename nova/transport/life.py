@@ -21,7 +21,7 @@ class Life:
         self._wake = wake
         self._release = release
         self._lock = threading.Lock()
-        self._inside: list[None] = []  # one per call in flight; append and pop are atomic, and need no lock
+        self.inside: list[None] = []  # one per call in flight; append and pop are atomic, and need no lock
         self.over = False
         """Broken or closed."""
         self._closed = False
@@ -30,15 +30,15 @@ class Life:
 
     def __enter__(self) -> None:
         """Enter a call. Raises GroupClosed or GroupBroken."""
-        self._inside.append(None)  # before the look at over: close sets over before it looks here
+        self.inside.append(None)  # before the look at over: close sets over before it looks here
         if self.over:
             self.__exit__()
             self.check()
 
     def __exit__(self, *_: object) -> None:
-        self._inside.pop()
+        self.inside.pop()
         if self.over:
-            self._leave()
+            self.leave()
 
     def check(self) -> None:
         """Raises GroupClosed or GroupBroken, for a call that was woken."""
@@ -64,12 +64,13 @@ class Life:
                 return False
             self._closed = self.over = True
             self._wake()
-        self._leave()
+        self.leave()
         return True
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """A call has left a group that is over: the last one frees what they were using."""
         with self._lock:
-            last = self._closed and not self._inside and not self._released
+            last = self._closed and not self.inside and not self._released
             self._released |= last
         if last:
             self._release()

@@ -39,9 +39,8 @@ MAX_TENSOR_BYTES = 4 << 30
 _LAYOUT = struct.Struct("<4sBBBxIIQ6I")
 _CHUNK = struct.Struct("<QIIQ")
 _HOP = struct.Struct("<QII8x")
-_BOTH = struct.Struct(f"<{_LAYOUT.size}sQIIQ")
-_HOPS_AT = _BOTH.size
-HEADER_BYTES = _HOPS_AT + MAX_STAGES * _HOP.size
+_WHOLE = struct.Struct(f"<{_LAYOUT.size}sQIIQ{MAX_STAGES * _HOP.size}s")
+HEADER_BYTES = _WHOLE.size
 _PADDING = [bytes((MAX_STAGES - hops) * _HOP.size) for hops in range(MAX_STAGES + 1)]
 
 DTYPE_SIZES: dict[str, int] = {
@@ -178,8 +177,9 @@ class Header:
 
     def onward(self, kind: Kind, dtype: str, shape: tuple[int, ...]) -> Header:
         """The same chunk as another tensor: what the next stage gets."""
-        old = self.layout
-        new = layout(kind, old.flags, old.width, dtype, shape)
+        new = self.layout
+        if new.kind is not kind or new.shape != shape or new.dtype != dtype:  # from the second stage on they are equal
+            new = layout(kind, new.flags, new.width, dtype, shape)
         return Header(new, self.stream, self.epoch, self.position, self.trail)
 
     def pack(self) -> bytes:
@@ -197,13 +197,13 @@ class Header:
         """Read a header from a peer. Raises ProtocolError unless every field is in range and agrees with the rest."""
         if len(data) != HEADER_BYTES:
             raise ProtocolError(f"tensor header has {len(data)} bytes, expected {HEADER_BYTES}")
-        packed, stream, epoch, position, hops = _BOTH.unpack_from(data)
+        packed, stream, epoch, position, hops, trail = _WHOLE.unpack(data)
         found = _read_layout(packed)
         if found.nbytes > limit:
             raise ProtocolError(f"tensor of {found.nbytes} bytes, limit is {limit}")
         if hops > MAX_STAGES:
             raise ProtocolError(f"tensor header out of range: {hops} hops")
-        return cls(found, stream, epoch, position, bytes(data[_HOPS_AT : _HOPS_AT + hops * _HOP.size]))
+        return cls(found, stream, epoch, position, trail[: hops * _HOP.size])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Header) and self.pack() == other.pack()

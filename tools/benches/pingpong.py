@@ -38,10 +38,10 @@ class End(ABC):
         """`cards` are the near end's and the far end's."""
 
     @abstractmethod
-    def send(self, payload: memoryview) -> None: ...
+    def send(self, payload: memoryview, deadline: Deadline) -> None: ...
 
     @abstractmethod
-    def receive(self, into: memoryview) -> None: ...
+    def receive(self, into: memoryview, deadline: Deadline) -> None: ...
 
     @abstractmethod
     def close(self) -> None: ...
@@ -64,10 +64,10 @@ class BareSocket(End):
             self._sock = socket.create_connection(("127.0.0.1", int(cards[0])))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, payload: memoryview) -> None:
+    def send(self, payload: memoryview, deadline: Deadline) -> None:
         self._sock.sendall(payload)
 
-    def receive(self, into: memoryview) -> None:
+    def receive(self, into: memoryview, deadline: Deadline) -> None:
         got = 0
         while got < len(into):
             got += self._sock.recv_into(into[got:])
@@ -106,10 +106,10 @@ class BarePair(End):
                 self._sock.setsockopt(option, value)
         self._sock.connect(f"tcp://127.0.0.1:{port}")
 
-    def send(self, payload: memoryview) -> None:
+    def send(self, payload: memoryview, deadline: Deadline) -> None:
         self._sock.send(payload, copy=False)
 
-    def receive(self, into: memoryview) -> None:
+    def receive(self, into: memoryview, deadline: Deadline) -> None:
         into[:] = self._sock.recv(copy=False).buffer
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class Ours(End):
     def __init__(self, rank: int, name: str, options: dict[str, object]) -> None:
         self._peer = 1 - rank
         self._endpoint = load_transport(name, options).open(Seat("bench", 1, rank, 2, b"bench" * 7))
-        self._head = bytearray(HEADER_BYTES)
+        self._head = memoryview(bytearray(HEADER_BYTES))
 
     def card(self) -> str:
         return self._endpoint.card().hex()
@@ -133,16 +133,21 @@ class Ours(End):
     def all_gather(self, blob: bytes, deadline: Deadline) -> list[bytes]:
         raise FormingFailed("join", "bench", 1 - self._peer, "the bench lends no rendezvous")
 
-    def send(self, payload: memoryview) -> None:
+    def send(self, payload: memoryview, deadline: Deadline) -> None:
+        """The near end starts a chunk, as the driver does; the far end passes it on with its hop, as a stage does."""
         width = len(payload) // 4096
-        header = Header(layout(Kind.HIDDEN, Flags.NONE, width, "bfloat16", (1, width, 2048)), 1, 0, 0)
-        header.add_hop(time.monotonic_ns(), 1, 1)
-        self._group.send([header.pack(), payload], self._peer, Deadline.after(CALL_S))
+        if self._peer:
+            header = Header(layout(Kind.HIDDEN, Flags.NONE, width, "bfloat16", (1, width, 2048)), 1, 0, 0)
+        else:
+            self._header.add_hop(self._received_ns, 1, 1)
+            header = self._header.onward(Kind.HIDDEN, "bfloat16", (1, width, 2048))
+        self._group.send([header.pack(), payload], self._peer, deadline)
 
-    def receive(self, into: memoryview) -> None:
-        self._group.recv_into(self._head, self._peer, Deadline.after(CALL_S))
-        header = Header.unpack(self._head)
-        self._group.recv_into(into[: header.nbytes], self._peer, Deadline.after(CALL_S))
+    def receive(self, into: memoryview, deadline: Deadline) -> None:
+        self._group.recv_into(self._head, self._peer, deadline)
+        self._received_ns = time.monotonic_ns()
+        self._header = Header.unpack(self._head)
+        self._group.recv_into(into[: self._header.layout.nbytes], self._peer, deadline)
 
     def close(self) -> None:
         self._group.abort()
@@ -194,8 +199,9 @@ class Far:
         times = []
         for _ in range(count + 1):
             begun = time.perf_counter()
-            near.send(out)
-            near.receive(back)
+            deadline = Deadline.after(CALL_S)
+            near.send(out, deadline)
+            near.receive(back, deadline)
             times.append(time.perf_counter() - begun)
         if back != out:
             raise RuntimeError(f"{name} did not return what it was sent")
@@ -227,10 +233,11 @@ def echo() -> None:
         far.connect(cards[name])
     for line in sys.stdin:
         name, size, count = json.loads(line)
-        buffer = memoryview(bytearray(size))
+        buffer, far = memoryview(bytearray(size)), ends[name]
         for _ in range(count):
-            ends[name].receive(buffer)
-            ends[name].send(buffer)
+            deadline = Deadline.after(CALL_S)
+            far.receive(buffer, deadline)
+            far.send(buffer, deadline)
 
 
 if __name__ == "__main__":

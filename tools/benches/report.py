@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -78,7 +78,7 @@ def p99(samples: Sequence[float]) -> float:
 
 
 def interleaved(
-    contenders: dict[str, Callable[[], Sequence[float]]], rounds: int, progress: Progress
+    contenders: Mapping[str, Callable[[], Sequence[float]]], rounds: int, progress: Progress
 ) -> dict[str, list[list[float]]]:
     """Every contender's samples by round, taken A B A B, so that a busy moment of the machine hits them all.
 
@@ -87,7 +87,7 @@ def interleaved(
     taken: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
-        for name in list(contenders) if number % 2 == 0 else list(reversed(contenders)):
+        for name in list(contenders) if number % 2 == 0 else list(contenders)[::-1]:
             taken[name].append(list(contenders[name]()))
     return taken
 

@@ -75,7 +75,18 @@ class Outlet(_Direction):
 
     _event = zmq.POLLOUT
 
-    def send(self, parts: Sequence[memoryview], deadline: Deadline) -> None:
+    def send(self, parts: Sequence[bytes | memoryview], deadline: Deadline) -> None:
+        together: list[bytes | memoryview] = []
+        size = 0
+        for part in parts:
+            together += (_LENGTH.pack(len(part)), part)
+            size += _LENGTH.size + len(part)
+        if size > SMALL:
+            self._send_large(parts, deadline)
+        elif size:  # as a rule: one frame for all
+            self._frame(b"".join(together), deadline, moved=False)
+
+    def _send_large(self, parts: Sequence[bytes | memoryview], deadline: Deadline) -> None:
         moved = False
         small: list[bytes | memoryview] = []
         size = 0
@@ -91,8 +102,9 @@ class Outlet(_Direction):
                 continue
             moved = self._frame(b"".join(small), deadline, moved)
             small, size = [], 0
-            for start in range(0, len(part), CHUNK):
-                self._frame(part[start : start + CHUNK], deadline, moved)
+            view = memoryview(part)
+            for start in range(0, len(view), CHUNK):
+                self._frame(view[start : start + CHUNK], deadline, moved)
         if size:
             self._frame(b"".join(small), deadline, moved)
 
@@ -116,15 +128,25 @@ class Inlet(_Direction):
         self._socket.setsockopt(zmq.RCVTIMEO, int(EAGER_S * 1000))
         self._stage = memoryview(b"")  # what is left of the last shared frame
 
+    def take(self, out: memoryview) -> bool:
+        """Take a part of the right length that came in one frame with the part before; else `receive` sees to it."""
+        stage, stop = self._stage, _LENGTH.size + len(out)
+        if len(stage) < stop or self._life.over or _LENGTH.unpack_from(stage)[0] != len(out):
+            return False
+        out[:] = stage[_LENGTH.size : stop]
+        self._stage = stage[stop:]
+        return True
+
     def receive(self, out: memoryview, deadline: Deadline) -> None:
         try:
-            self._receive(out, deadline)
+            if not self._stage:
+                self._stage = self._shared(deadline)
+            if not self.take(out):
+                self._receive(out, deadline)
         except zmq.ZMQError as error:
             raise self._failed(error) from error
 
     def _receive(self, out: memoryview, deadline: Deadline) -> None:
-        if not self._stage:
-            self._stage = self._shared(deadline)
         if len(self._stage) < _LENGTH.size:
             raise self._mismatch(f"a frame of {len(self._stage)} bytes where a length was awaited")
         (length,) = _LENGTH.unpack_from(self._stage)
