@@ -2,8 +2,7 @@
 
 A prompt of n tokens crosses the stages as prefill pieces of its first n - 1 tokens; its last token is the first
 decode step. That is the shape mlx-lm gives its own prefill, and equal shapes are what makes greedy tokens equal to
-the bit. At most `window` chunks are under way at once: enough to keep every stage busy in prefill, few enough that
-nothing piles up in front of a slow stage and a cancel takes effect at once.
+the bit. How many chunks are under way at once is the schedule's business.
 
 Pure: no clock, no array, no socket.
 """
@@ -27,14 +26,12 @@ class Plan:
 
 
 class Driver:
-    """One request's progress. `next` gives chunks, `prefilled` and `sampled` take what came of them."""
+    """One request's progress. `next` gives chunks, `sampled` takes what came of a decode step."""
 
-    def __init__(self, begin: Begin, prefill_chunk: int, window: int) -> None:
+    def __init__(self, begin: Begin, prefill_chunk: int) -> None:
         self.begin = begin
         self.finish = ""
         self.generated = 0
-        self._window = window
-        self._in_flight = 0
         self._pending: deque[Plan] = deque()
         prompt, last = begin.prompt, len(begin.prompt) - 1
         for start in range(0, last, prefill_chunk):
@@ -43,19 +40,11 @@ class Driver:
         self._pending.append(Plan(last, prompt[last:], Flags.FIRST if last == 0 else Flags.NONE))
 
     def next(self) -> Plan | None:
-        """The next chunk to send, or None until something has come back."""
-        if self.finish or not self._pending or self._in_flight >= self._window:
-            return None
-        self._in_flight += 1
-        return self._pending.popleft()
-
-    def prefilled(self) -> None:
-        """A prefill piece has crossed all stages."""
-        self._in_flight -= 1
+        """The next chunk to send, or None until a decode step has come back."""
+        return self._pending.popleft() if self._pending and not self.finish else None
 
     def sampled(self, token: int) -> None:
         """A decode step has given `token`. Sets `finish` at a stop token or at the limit."""
-        self._in_flight -= 1
         if self.finish:  # cancelled while this step was under way
             return
         self.generated += 1

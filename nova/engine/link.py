@@ -4,8 +4,9 @@ Chunks flow one way round the ring of ranks: hidden states from stage r to r+1, 
 to stage 0. So each engine receives from one peer and sends to one peer.
 
 A received tensor lands directly in memory that MLX owns (an evaluated uint8 array, written through its buffer), so
-it is never copied again. Such a slot goes back to the pool once the chunk's outputs are evaluated; a thread that
-finds no free slot waits, and the transport's back-pressure does the rest.
+it is never copied again. Such a slot goes back to the pool once the chunk's outputs are evaluated. There are as many
+slots as tensors that may be under way in the whole ring, so the receiving thread is never kept from reading by a slow
+computation, and no two neighbours can wait for each other's sends.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ import mlx.core as mx
 import numpy as np
 
 from nova.clock import Deadline
-from nova.errors import GroupClosed, NovaError, TransferTimeout
+from nova.engine.schedule import window
+from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout
 from nova.transport.api import Buffer, Group
 from nova.wire.tensor import HEADER_BYTES, Header
 
 IDLE_S = 3600.0
 """How long one wait for the next chunk lasts before it is taken up again: idling is not an error."""
 
-SLOTS = 4
-"""Tensors that may be received ahead; more only moves the queue from the sender's kernel to our memory."""
-
 
 @dataclass
 class Received:
-    """A chunk as it arrived. `slot` must be given back with `Link.release` when nothing refers to it any more."""
+    """A chunk as it arrived. `slot`, None for a chunk without a tensor, must be given back with `Link.release` when
+    nothing refers to it any more."""
 
     header: Header
-    slot: mx.array
+    slot: mx.array | None
     at_ns: int
 
     def array(self) -> mx.array:
         """The tensor, sharing the slot's memory."""
+        assert self.slot is not None
         data = self.slot[: self.header.nbytes] if self.slot.size != self.header.nbytes else self.slot
         return data.view(getattr(mx, self.header.layout.dtype)).reshape(self.header.layout.shape)
 
@@ -66,7 +67,7 @@ class Link:
         self._next = (group.rank + 1) % group.size
         self._previous = (group.rank - 1) % group.size
         self._free: queue.SimpleQueue[mx.array | None] = queue.SimpleQueue()
-        for _ in range(SLOTS):
+        for _ in range(window(group.size)):
             self._free.put(None)
         self._thread = threading.Thread(target=self._receive_all, name="nova-receive", daemon=True)
 
@@ -82,7 +83,8 @@ class Link:
 
     def release(self, chunk: Received) -> None:
         """The chunk's tensor is no longer referred to: its memory may be written again."""
-        self._free.put(chunk.slot)
+        if chunk.slot is not None:
+            self._free.put(chunk.slot)
 
     def _receive_all(self) -> None:
         try:
@@ -92,6 +94,8 @@ class Link:
             return
         except NovaError as error:
             self._inbox.put(LinkFailed(error))
+        except (MemoryError, RuntimeError) as error:  # MLX could not give memory for a tensor of a legal size
+            self._inbox.put(LinkFailed(EngineError(f"no memory for a received tensor: {error}")))
 
     def _receive(self) -> Received:
         while True:
@@ -102,16 +106,17 @@ class Link:
                 continue
         at_ns = time.monotonic_ns()
         header = Header.unpack(self._head, self._limit)
+        if not header.nbytes:
+            return Received(header, None, at_ns)
         slot = self._slot(header.nbytes)
-        if header.nbytes:
-            body = memoryview(cast("bytes", slot))[: header.nbytes]
-            self.group.recv_into(body, self._previous, Deadline.after(self._transfer_s))
+        body = memoryview(cast("bytes", slot))[: header.nbytes]
+        self.group.recv_into(body, self._previous, Deadline.after(self._transfer_s))
         return Received(header, slot, at_ns)
 
     def _slot(self, nbytes: int) -> mx.array:
         slot = self._free.get()
         if slot is None or slot.size < nbytes:
-            slot = mx.zeros((max(nbytes, 1),), mx.uint8)
+            slot = mx.zeros((nbytes,), mx.uint8)
             mx.eval(slot)
         return slot
 

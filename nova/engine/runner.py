@@ -18,6 +18,7 @@ from mlx_lm.sample_utils import make_sampler
 
 from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
+from nova.engine.schedule import Schedule, window
 from nova.errors import EngineError
 from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, StopEngine, Tokens, TokenTiming
 from nova.wire.tensor import Flags, Header, Kind, layout
@@ -64,6 +65,7 @@ class Runner:
         self._is_last = key.rank == spec.size - 1
         self._caches: dict[int, Any] = {}
         self._requests: dict[int, Sampling] = {}
+        self._schedule = Schedule(window(spec.size))
 
     def run(self) -> str:
         """Serve until told to stop; returns the reason given. Raises TransportError when the group breaks."""
@@ -94,10 +96,7 @@ class Runner:
             return
         if header.flags & Flags.FIRST:
             self._caches[header.stream] = self._stage.make_cache()
-        cache = self._caches.get(header.stream)
-        if cache is None:  # the request ended while this chunk was under way
-            self._release(chunk)
-            return
+        cache = self._caches[header.stream]
         hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
         hidden = self._stage.run(hidden, cache)
         token = self._sample(header, hidden, cache) if self._is_last else None
@@ -142,48 +141,55 @@ class Runner:
         return cast("int", request.sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
 
     def _landed(self, header: Header, token: int | None) -> None:
+        self._schedule.landed()
         request = self._requests.get(header.stream)
-        if request is None:
+        if request is None:  # cancelled while this chunk was under way
+            self._advance()
             return
         driver = request.driver
-        if token is None:
-            driver.prefilled()
-        else:
+        if token is not None:
             driver.sampled(token)
         timing = TokenTiming(
             header.position, header.width, token is None, request.sent_ns.pop(header.position, 0), time.monotonic_ns(),
             [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops],
         )  # fmt: skip
-        self._advance(header.stream, request)  # the next chunk first: the report can wait, the pipeline cannot
+        if driver.finish:
+            self._end(header.stream)
+        self._advance()  # the next chunk first: the report can wait, the pipeline cannot
         tokens = [] if token is None else [token]
         self._send(Tokens(self._key, header.stream, tokens, driver.finish, [timing]))
 
     def _begin(self, begin: Begin) -> None:
         sampling = begin.sampling
         sampler = make_sampler(sampling.temperature, top_p=sampling.top_p if sampling.top_p < 1.0 else 0.0)
-        driver = Driver(begin, self._spec.prefill_chunk, self._spec.size + 1)
-        self._requests[begin.stream] = request = Sampling(driver, sampler, {})
-        self._advance(begin.stream, request)
+        driver = Driver(begin, self._spec.prefill_chunk)
+        self._requests[begin.stream] = Sampling(driver, sampler, {})
+        self._schedule.add(begin.stream, driver)
+        self._advance()
 
     def _cancel(self, stream: int) -> None:
         request = self._requests.get(stream)
         if request is None:
             return
         request.driver.cancel()
-        self._advance(stream, request)
+        self._end(stream)
         self._send(Tokens(self._key, stream, [], request.driver.finish))
 
-    def _advance(self, stream: int, request: Sampling) -> None:
-        """Send what the driver wants sent; at the end tell every stage to drop its cache."""
-        while (plan := request.driver.next()) is not None:
-            request.sent_ns[plan.position] = time.monotonic_ns()
-            self._emit(self._tokens_header(stream, plan), mx.array([plan.tokens], mx.uint32))
-        if request.driver.finish and stream in self._requests:
-            del self._requests[stream]
-            end = Plan(0, [], Flags.LAST)
-            self._emit(self._tokens_header(stream, end), mx.zeros((0,), mx.uint32))
+    def _advance(self) -> None:
+        """Send what the schedule wants sent."""
+        while (turn := self._schedule.next()) is not None:
+            stream, plan = turn
+            self._requests[stream].sent_ns[plan.position] = time.monotonic_ns()
+            self._emit(_tokens_header(stream, plan), mx.array([plan.tokens], mx.uint32))
 
-    def _tokens_header(self, stream: int, plan: Plan) -> Header:
-        width = len(plan.tokens)
-        shape = (1, width) if width else (0,)
-        return Header(layout(Kind.TOKENS, plan.flags, width, "uint32", shape), stream, 0, plan.position)
+    def _end(self, stream: int) -> None:
+        """The request is over: behind its last chunk, tell every stage to drop its cache."""
+        del self._requests[stream]
+        self._schedule.remove(stream)
+        self._emit(_tokens_header(stream, Plan(0, [], Flags.LAST)), mx.zeros((0,), mx.uint32))
+
+
+def _tokens_header(stream: int, plan: Plan) -> Header:
+    width = len(plan.tokens)
+    shape = (1, width) if width else (0,)
+    return Header(layout(Kind.TOKENS, plan.flags, width, "uint32", shape), stream, 0, plan.position)

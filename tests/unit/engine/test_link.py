@@ -10,7 +10,8 @@ import mlx.core as mx
 import pytest
 
 from nova.clock import Deadline
-from nova.engine.link import SLOTS, Link, LinkFailed, Received, bytes_of
+from nova.engine.link import Link, LinkFailed, Received, bytes_of
+from nova.engine.schedule import window
 from nova.errors import LengthMismatch, PeerLost, ProtocolError
 from nova.transport.memory import MemoryGroup
 from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind, layout
@@ -84,7 +85,7 @@ def test_a_chunk_without_a_payload_is_a_header_alone(pair: Pair) -> None:
 
 
 def test_a_smaller_tensor_after_a_larger_one_in_the_same_slot_has_its_own_length(pair: Pair) -> None:
-    for width in (64, 3, 64, 1) * SLOTS:
+    for width in (64, 3, 64, 1) * window(2):
         sent = mx.arange(width)
         mx.eval(sent)
         pair.sender.send(header(sent, "int32"), sent)
@@ -105,14 +106,14 @@ def test_a_strided_array_is_refused_and_nothing_is_sent(pair: Pair) -> None:
 
 
 def test_a_slot_is_written_again_only_after_its_release(pair: Pair) -> None:
-    for position in range(2 * SLOTS):
+    for position in range(2 * window(2)):
         tensor = mx.full((16,), position, mx.int32)
         mx.eval(tensor)
         pair.sender.send(header(tensor, "int32", position), tensor)
-    held = [pair.get() for _ in range(SLOTS)]
+    held = [pair.get() for _ in range(window(2))]
     with pytest.raises(queue.Empty):
         pair.inbox.get(timeout=0.05)
-    for following in range(SLOTS, 2 * SLOTS):
+    for following in range(window(2), 2 * window(2)):
         assert [chunk.array().tolist() for chunk in held] == [[chunk.header.position] * 16 for chunk in held]
         pair.receiver.release(held.pop(0))
         held.append(pair.get())
