@@ -26,10 +26,12 @@ from nova.control.keys import KeyStore
 from nova.control.spoke import Spoke
 from nova.control.zap import TrustList
 from nova.coordinator.service import Coordinator
-from nova.errors import NovaError
+from nova.errors import ConfigError, ModelError, NovaError
 from nova.log import setup
+from nova.model.locate import is_hub_id, locate
 from nova.node.agent import NodeAgent
 from nova.node.facts import boot_id, default_name
+from nova.plan.profiles import find_profile, is_emulated
 from nova.transport.offers import offers
 from nova.wire.boot import Announcement
 
@@ -49,11 +51,26 @@ def command(
     """Run one Nova node until SIGTERM or Ctrl-C."""
     try:
         node = named(load(config, set_ or []))
+        check_model(node, str(config or "--set"), paths.home(node.home))
         setup(node.log.level, node.log.format, node=node.name)
         asyncio.run(serve(node, paths.ensure(paths.home(node.home)), lifeline, json))
     except NovaError as error:
         print(f"nova-node: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def check_model(config: NodeConfig, source: str, home: Path) -> None:
+    """Raises ConfigError for a model that is not there. A hub id may still come from the network, in its own time."""
+    model = config.deployment.model
+    if config.role != "coordinator" or not model or is_hub_id(model):
+        return
+    try:
+        if is_emulated(model):
+            find_profile(model)
+        else:
+            locate(model, home)
+    except ModelError as error:
+        raise ConfigError(f"{source}: deployment.model: {error}") from error
 
 
 def named(config: NodeConfig) -> NodeConfig:

@@ -34,7 +34,7 @@ def show(json: options.Json = False) -> None:
     _print(json)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a public key may begin with a dash
 def trust(
     name: Name,
     public: Annotated[str, typer.Argument(help="The public key that `nova keys show` prints over there.")],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from nova.config.load import load
 from nova.control.client import Client
 from nova.control.credentials import CLIENT_KEY, server_key
 from nova.control.keys import KeyStore
+from nova.errors import NovaError
 from nova.wire.messages import Generate
 
 CONNECT_S = 5.0
@@ -35,8 +35,10 @@ def generate(
     json: options.Json = False,
 ) -> None:
     """Generate text with the deployment that the configuration names."""
-    prompt = sys.stdin.read() if prompt == "-" else prompt
-    request = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
+    try:
+        request = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
+    except NovaError as error:
+        edge.fail(error, json)
     edge.run(_generate(config, set_ or [], request, json), json)
 
 

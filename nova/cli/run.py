@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,9 +44,8 @@ def command(
     json: options.Json = False,
 ) -> None:
     """Run a model over N nodes of this machine, print the text, and take everything down again."""
-    prompt = sys.stdin.read() if prompt == "-" else prompt
-    generate = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
     try:
+        generate = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
         home = paths.home()
         plan = make_plan(nodes, model, split, transport, set_ or [], home)
     except NovaError as error:
@@ -64,7 +62,10 @@ def make_plan(nodes: int, model: str, split: str, transport: str, settings: list
     if transport and transport not in installed():
         names = ", ".join(sorted(installed())) or "none"
         raise ConfigError(f"--transport: there is no transport {transport!r}; installed are: {names}")
-    return ClusterPlan(nodes, located, parse_split(split), [transport] if transport else [], settings)
+    layers = parse_split(split)
+    if layers and len(layers) != nodes:
+        raise ConfigError(f"--split: {split} is for {len(layers)} nodes, but --nodes is {nodes}")
+    return ClusterPlan(nodes, located, layers, [transport] if transport else [], settings)
 
 
 def parse_split(text: str) -> list[int]:

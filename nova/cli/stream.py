@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import aclosing, suppress
 
 from rich.markup import escape
@@ -11,7 +12,7 @@ from rich.status import Status as Spinner
 from nova.cli.output import Text
 from nova.cli.show import err, out
 from nova.control.client import Client
-from nova.errors import NovaError
+from nova.errors import ConfigError, NovaError
 from nova.ids import new_request_id
 from nova.wire.messages import Accepted, Completed, Generate, Piece, Sampling, StatusReply
 
@@ -21,7 +22,12 @@ WATCH_S = 0.5
 def ask(
     prompt: str, chat: bool, max_tokens: int, temperature: float, top_p: float, seed: int, deadline_s: float
 ) -> Generate:
-    """The request, its seed settled."""
+    """The request; the prompt "-" is read from standard input. Raises ConfigError when that is not text."""
+    if prompt == "-":
+        try:
+            prompt = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"--prompt -: standard input is not UTF-8 text (byte {error.start})") from error
     sampling = Sampling(temperature, top_p, seed)
     return Generate(new_request_id(), prompt, max_tokens, sampling, chat, deadline_s)
 

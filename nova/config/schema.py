@@ -71,7 +71,9 @@ class Deployment(Section, frozen=True):
     model: Annotated[
         str, Meta(description="folder, name in $NOVA_HOME/models, hub id, or emulated:PROFILE; empty serves nothing")
     ] = ""
-    nodes: Annotated[list[Name], Meta(description="nodes in pipeline order; the first embeds, the last samples")] = []
+    nodes: Annotated[
+        list[Name], Meta(max_length=16, description="nodes in pipeline order; the first embeds, the last samples")
+    ] = []
     concurrent: Annotated[int, Meta(ge=1, description="requests that are worked on at once")] = 4
     queued: Annotated[int, Meta(ge=0, description="requests that may wait; more are refused at once")] = 64
     wait_s: Annotated[

@@ -40,6 +40,9 @@ NO_TRANSPORT = "none"
 
 KEPT_REASONS = 20
 
+ENDED_S = 2.0
+"""What an engine's end, once it was killed, may take to be reported."""
+
 MAX_DOUBLINGS = 32
 """A pause has reached its limit long before; without a bound its power of two would outgrow a float."""
 
@@ -60,6 +63,7 @@ class EngineRecord:
     phase: str = "asked"
     pid: int = 0
     detail: str = ""
+    log_tail: list[str] = field(default_factory=list)
     weight_bytes: int = 0
     memory_bytes: int = 0
     ended: bool = False
@@ -88,6 +92,7 @@ class Deployment:
     _tried: list[str] = field(default_factory=list)
     _failures: int = 0
     _retry_at: float = 0.0
+    _given_up_at: float = 0.0
     _diagnosis: Diagnosis | None = None
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -122,7 +127,7 @@ class Deployment:
         engine = self._engine(node, exited.engine)
         if engine is None:
             return []
-        engine.ended = True
+        engine.ended, engine.log_tail = True, exited.log_tail
         if self._running:
             self._note(engine_exited(node, exited), now)
         return self.tick(now)
@@ -143,9 +148,9 @@ class Deployment:
         """Whatever time brings: a diagnosis that is ripe, a pause that is over."""
         if self._running and self._diagnosis is not None and (cause := self._diagnosis.cause(now)) is not None:
             return self._fail(cause, now)
-        if self.state in ("waiting", "failed") and self.split and not self.missing and now >= self._retry_at:
-            return self._form(now)
-        return []
+        wanted = self.state in ("waiting", "failed") and self.split and not self.missing
+        gone = all(engine.ended for engine in self.engines.values()) or now >= self._given_up_at
+        return self._form(now) if wanted and gone and now >= self._retry_at else []
 
     def stop(self) -> Outbox:
         """End the present generation for good."""
@@ -270,3 +275,5 @@ class Deployment:
         pause = min(limits.retry_max_s, limits.retry_s * 2 ** min(self._failures, MAX_DOUBLINGS)) if retry else 0.0
         self._failures += retry
         self.state, self._diagnosis, self._retry_at = "failed", None, now + pause
+        # Old engines still hold their memory; a daemon has killed them by then, or will never say so.
+        self._given_up_at = now + 2 * self.config.engine.stop_s + ENDED_S

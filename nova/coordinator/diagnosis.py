@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from nova.wire import phases
 from nova.wire.messages import EngineExited
 
 
@@ -22,6 +23,7 @@ class Weight(IntEnum):
 
 
 _LINK_ERRORS = {"FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused"}
+_LINK_PHASES = {phases.OPEN, phases.JOIN, phases.VERIFY}
 _PEER_ERRORS = {"PeerLost", "GroupBroken", "GroupClosed"}
 
 
@@ -38,10 +40,10 @@ def node_lost(node: str, why: str) -> Symptom:
 def engine_exited(node: str, exited: EngineExited) -> Symptom:
     """What the end of an engine means, by the error that it reported itself."""
     weight = Weight.ENGINE
-    if exited.error in _PEER_ERRORS:
+    if exited.asked or exited.error in _PEER_ERRORS:  # asked, and not by us: its daemon ends
         weight = Weight.PEER
-    elif exited.error in _LINK_ERRORS:
-        weight = Weight.LINK
+    elif exited.error in _LINK_ERRORS or (not exited.error and exited.phase in _LINK_PHASES):
+        weight = Weight.LINK  # one that was killed in a phase of the link hung there, or crashed
     where = f"engine of rank {exited.engine.rank} on node {node} (pid {exited.pid}, phase {exited.phase})"
     return Symptom(weight, f"{where}: {exited.reason}")
 

@@ -80,7 +80,6 @@ class Coordinator:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def joined(self, session: Session) -> None:
-        log.info("session began", name=session.name, role=session.role)
         if session.role != "worker":
             return
         known = self._workers.get(session.name)
@@ -90,7 +89,6 @@ class Coordinator:
         self._step(self._deployment.node_joined(session.name, session.hello.offers, self._clock()))
 
     def left(self, session: Session, why: str) -> None:
-        log.info("session ended", name=session.name, role=session.role, reason=why)
         if session.role != "worker":
             self._serving.abandon(session.id)
         elif self._workers.get(session.name) is session:
@@ -103,6 +101,8 @@ class Coordinator:
             case EngineState():
                 self._step(self._deployment.engine_state(node, message, now))
             case EngineExited():
+                if message.log_tail:
+                    log.warning("engine died", node=node, reason=message.reason, log_tail=message.log_tail)
                 self._step(self._deployment.engine_exited(node, message, now))
             case Gather():
                 self._step(self._deployment.gathered(node, message, now))

@@ -114,7 +114,8 @@ class Serving:
         request = self._active.get(message.stream)
         if request is None or message.engine != self._deployment.driver.key or node != self._deployment.driver.node:
             return
-        request.timings.extend(message.timings)
+        stages = len(self._deployment.nodes)
+        request.timings.extend(timing for timing in message.timings if len(timing.hops) == stages)
         if message.tokens:
             request.first_token = request.first_token or now
             request.tokens += len(message.tokens)

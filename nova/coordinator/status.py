@@ -36,7 +36,7 @@ def status(
         engines=[
             EngineStatus(
                 each.key, each.node, "ended" if each.ended else each.phase, each.pid, each.first_layer, each.layers,
-                each.weight_bytes, each.memory_bytes, each.detail,
+                each.weight_bytes, each.memory_bytes, each.detail, each.log_tail,
             )
             for each in deployment.engines.values()
         ],

@@ -12,8 +12,6 @@ from pathlib import Path
 from nova.errors import ModelError
 from nova.model.files import one_line
 
-EMULATED = "emulated:"
-
 # The files mlx_lm fetches. A snapshot counts as complete when it has these, so both tools share one hub cache.
 PATTERNS = (
     "*.json",
@@ -34,9 +32,9 @@ Snapshot = Callable[[str, bool], Path]
 """(hub id, offline) -> folder. Raises ModelError with the reason."""
 
 
-def is_emulated(name: str) -> bool:
-    """Whether `name` is `emulated:PROFILE`: the engine makes such a model itself, there is no folder."""
-    return name.startswith(EMULATED)
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form of a hub id, so that it may come from the network."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
 def hub_snapshot(hub_id: str, offline: bool) -> Path:
@@ -60,7 +58,7 @@ def locate(name: str, home: Path, snapshot: Snapshot = hub_snapshot) -> Path:
     Tried in this order: a folder of that path, `home/models/NAME`, the hub cache, the hub. `snapshot` is the hub.
     Raises ModelError that says what was tried and what to do.
     """
-    if not name or is_emulated(name):
+    if not name:
         raise ModelError(f"{name!r} is not the name of a model on disk")
     if "\0" in name:
         raise ModelError(f"{name!r} is not a path")
@@ -74,7 +72,7 @@ def locate(name: str, home: Path, snapshot: Snapshot = hub_snapshot) -> Path:
         if _is_model(kept):
             return kept.resolve()
         tried.append(f"{kept} ({_lacks(kept)})")
-    elif _HUB_ID.fullmatch(name) and ".." not in name:
+    elif is_hub_id(name):
         for offline in (True, False):
             try:
                 found = snapshot(name, offline)

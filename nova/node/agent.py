@@ -105,6 +105,8 @@ class NodeAgent:
             case StopEngine(engine=key):
                 if (engine := self._find(key)) is not None:
                     self._stop(engine, message.reason)
+                else:  # the coordinator waits for its end
+                    self._report(EngineExited(key, 0, True, "no such engine runs here", ""))
             case Gathered(engine=key) | Begin(engine=key) | Cancel(engine=key):
                 self._to_engine(key, message)
             case other:

@@ -331,6 +331,7 @@ class EngineStatus(Record, frozen=True):
     weight_bytes: int
     memory_bytes: int
     detail: str
+    log_tail: list[str]
 
 
 class NodeStatus(Record, frozen=True):

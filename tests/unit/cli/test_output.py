@@ -76,7 +76,7 @@ def status(**changes: Any) -> Status:
             NodeStatus("a", "up", 0.1, 0.2, 1 << 30, facts, [TransportOffer("zmq", unavailable=NASTY)]),
             NodeStatus("b", "missing", 0.0, 0.0, 0, None, []),
         ],
-        engines=[EngineStatus(EngineKey("main", 2, 0), "a", "load", 7, 0, 58, 1 << 20, 1 << 21, NASTY)],
+        engines=[EngineStatus(EngineKey("main", 2, 0), "a", "load", 7, 0, 58, 1 << 20, 1 << 21, NASTY, [NASTY])],
         counters={}, reasons=[NASTY],
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)

@@ -82,8 +82,19 @@ class Cluster:
             self.state(rank, phases.READY)
 
     def tick(self, seconds: float = 0.0) -> Outbox:
+        """Engines that were told to stop have done so; then time passes."""
+        out = self.obey()
         self.clock.advance(seconds)
-        return self.machine.tick(self.clock())
+        return out + self.machine.tick(self.clock())
+
+    def obey(self) -> Outbox:
+        out: Outbox = []
+        if self.machine.state == "failed":
+            for engine in list(self.machine.engines.values()):
+                if not engine.ended:
+                    exited = EngineExited(engine.key, 4711, True, "stopped", engine.phase)
+                    out += self.machine.engine_exited(engine.node, exited, self.clock())
+        return out
 
     def serving(self, *transports: str) -> Cluster:
         self.join_all(*transports)

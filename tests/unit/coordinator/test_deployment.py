@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from nova.coordinator.deployment import KEPT_REASONS, NO_TRANSPORT
+from nova.coordinator.deployment import ENDED_S, KEPT_REASONS, NO_TRANSPORT
 from nova.wire import phases
 from nova.wire.messages import EngineKey, Gather, Gathered, StartEngine, StopEngine
 from tests.unit.coordinator.deployments import GRACE_S, TICKET, Cluster, kinds, offer, offers, starts
@@ -178,9 +178,21 @@ def test_a_reason_does_not_speak_of_a_transport_that_was_not_tried() -> None:
     cluster.machine.node_left("b", "gone", cluster.clock())
     cluster.clock.advance(1.0)
     cluster.machine.node_joined("b", [], cluster.clock())
+    cluster.tick()
     assert cluster.machine.state == "failed"
     assert cluster.machine.transport == ""
     assert "generation 1" not in cluster.machine.why_not
+
+
+def test_a_new_generation_waits_for_the_old_engines_to_be_gone_but_not_for_ever() -> None:
+    cluster = Cluster("ab", retry_s=1.0).serving()
+    cluster.exit(1)
+    assert cluster.machine.state == "failed"
+    cluster.clock.advance(5.0)
+    assert cluster.machine.tick(cluster.clock()) == [], "rank 0 still holds its weights"
+    limit = 2 * cluster.machine.config.engine.stop_s + ENDED_S
+    cluster.clock.advance(limit - 5.0)
+    assert len(starts(cluster.machine.tick(cluster.clock()))) == 2
 
 
 def test_the_pause_doubles_up_to_its_limit_and_starts_anew_after_serving() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nova.clock import FakeClock
+from nova.config.schema import Engine
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.service import REQUIRED
 from nova.transport.select import select
@@ -38,6 +39,7 @@ class Life(RuleBasedStateMachine):
         self.started: dict[EngineKey, str] = {}
         self.ended: set[EngineKey] = set()
         self.stopped: set[EngineKey] = set()
+        self.stopped_at: dict[EngineKey, float] = {}
         self.ready: set[EngineKey] = set()
         self.blobs: dict[tuple[int, int], dict[int, bytes]] = {}
         self.seen = 0
@@ -67,11 +69,16 @@ class Life(RuleBasedStateMachine):
                 assert message.engine not in self.started
                 assert message.engine.generation == self.machine.generation
                 assert node == self.nodes[message.engine.rank]
+                for old in set(self.started) - self.ended:
+                    if old.generation < message.engine.generation:
+                        # Never two generations' weights on one machine, unless its daemon has had all its time.
+                        assert self.clock() - self.stopped_at[old] >= 2 * Engine().stop_s
                 self.started[message.engine] = node
             if isinstance(message, StopEngine):
                 assert self.started[message.engine] == node
                 assert message.reason
                 self.stopped.add(message.engine)
+                self.stopped_at.setdefault(message.engine, self.clock())
 
     # --- what happens -----------------------------------------------------------------------------------------------
 

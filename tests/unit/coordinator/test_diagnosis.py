@@ -16,14 +16,13 @@ SYMPTOMS = st.builds(Symptom, st.sampled_from(Weight), st.text(min_size=1, max_s
 GRACE_S = 2.0
 
 
-def exited(error: str) -> EngineExited:
-    return EngineExited(EngineKey("main", 3, 1), 42, False, "rank 0 is gone", "join", error)
+def exited(error: str, phase: str = "join", asked: bool = False) -> EngineExited:
+    return EngineExited(EngineKey("main", 3, 1), 42, asked, "rank 0 is gone", phase, error)
 
 
 @pytest.mark.parametrize(
     ("error", "weight"),
     [
-        ("", Weight.ENGINE),
         ("ModelError", Weight.ENGINE),
         ("MemoryError", Weight.ENGINE),
         ("FormingFailed", Weight.LINK),
@@ -37,6 +36,20 @@ def exited(error: str) -> EngineExited:
 )
 def test_an_exit_weighs_by_the_error_that_the_engine_reported(error: str, weight: Weight) -> None:
     assert engine_exited("b", exited(error)).weight is weight
+
+
+@pytest.mark.parametrize("phase", ["open", "join", "verify"])
+def test_an_engine_that_hangs_or_crashes_in_a_phase_of_the_link_speaks_against_the_link(phase: str) -> None:
+    assert engine_exited("b", exited("", phase)).weight is Weight.LINK
+
+
+@pytest.mark.parametrize("phase", ["boot", "load", "ready"])
+def test_an_engine_that_dies_elsewhere_is_a_cause_of_its_own(phase: str) -> None:
+    assert engine_exited("b", exited("", phase)).weight is Weight.ENGINE
+
+
+def test_an_engine_that_its_daemon_stopped_waits_for_the_reason_of_the_daemon() -> None:
+    assert engine_exited("b", exited("", "ready", asked=True)).weight is Weight.PEER
 
 
 @pytest.mark.parametrize("error", ["FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused",

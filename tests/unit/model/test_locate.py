@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nova.errors import ModelError
-from nova.model.locate import hub_snapshot, is_emulated, locate
+from nova.model.locate import hub_snapshot, is_hub_id, locate
 
 
 class Hub:
@@ -87,9 +87,14 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
         locate(name, tmp_path, Hub())
 
 
-def test_an_emulated_model_is_known_by_its_prefix() -> None:
-    assert is_emulated("emulated:70b")
-    assert not is_emulated("org/emulated:70b")
+@pytest.mark.parametrize("name", ["org/name", "mlx-community/Qwen3-4B-4bit"])
+def test_a_hub_id_is_known_by_its_form(name: str) -> None:
+    assert is_hub_id(name)
+
+
+@pytest.mark.parametrize("name", ["name", "emulated:seed", "../name", "a/../b", "/a/b", "a/b/c"])
+def test_what_is_no_hub_id_is_not_asked_for_on_the_network(name: str) -> None:
+    assert not is_hub_id(name)
 
 
 def test_the_real_hub_cache_is_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
