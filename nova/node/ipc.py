@@ -1,7 +1,8 @@
 """The daemon's side of the line to its engines: one ROUTER on a Unix socket in a folder that only we can enter.
 
 An engine is known by its routing id, a secret of 16 bytes that the daemon handed it on standard input. Whatever
-comes from another id, or does not decode, is counted, logged and dropped.
+comes from another id, or does not decode, is counted, logged and dropped. One frame beyond MAX_BODY_BYTES is none of
+these: libzmq cuts its sender's connection before anything of the message is handed to us, so nothing is counted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 import psutil
 import structlog
 import zmq
-import zmq.asyncio
 
+from nova.control import sockets
 from nova.errors import EngineError, ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
 from nova.wire.messages import Message
@@ -27,12 +28,21 @@ from nova.wire.messages import Message
 log = structlog.get_logger(__name__)
 
 PREFIX = "nova-ipc-"
+BATCH = 64
+"""Messages read before the loop's other tasks have their turn."""
+
+IDLE_S = 1.0
+"""The longest wait without looking at the socket."""
+
 LOGGED_DROPS = 10
 """Drops logged one by one; afterwards each power of two, so that a flood does not flood the log."""
 
 
 class EngineLines:
-    """Messages to and from engines. `received(identity, message)` is called for every good one."""
+    """Messages to and from engines. `received(identity, message)` is called for every good one, in `run`'s loop.
+
+    `counters` is live: stranger, malformed, replayed.
+    """
 
     def __init__(self, received: Callable[[bytes, Message], None]) -> None:
         self.counters: Counter[str] = Counter()
@@ -43,7 +53,8 @@ class EngineLines:
         # In the system's temporary folder because a Unix socket's path is limited to about 100 characters.
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.endpoint = f"ipc://{self._folder}/engines"
-        self._context = zmq.asyncio.Context()
+        self._ready: sockets.Readiness | None = None  # while `run` runs
+        self._context: sockets.Context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY_BYTES)
@@ -65,19 +76,37 @@ class EngineLines:
         self._sent[identity] += 1
         try:
             frames = [identity, *encode(message, self._sent[identity])]
-            sent = asyncio.ensure_future(self._socket.send_multipart(frames, zmq.NOBLOCK))
-            sent.result()  # with NOBLOCK it is done when it is handed out
+            self._socket.send_multipart(frames, zmq.DONTWAIT)
         except zmq.ZMQError as error:
             raise EngineError(f"the engine does not take messages: {error}") from error
+        finally:
+            if self._ready is not None:
+                self._ready.nudge()
 
     async def run(self) -> None:
-        while True:
-            self._take(await self._socket.recv_multipart())
+        """Reads until cancelled. A flood at the socket slows this task alone, not the loop."""
+        self._ready = ready = sockets.Readiness(self._socket)
+        try:
+            while True:
+                await (asyncio.sleep(0) if self._read() else ready.wait(IDLE_S))
+        finally:
+            self._ready = None
+            ready.close()
 
     def close(self) -> None:
+        """To be called when `run` has ended."""
         self._socket.close()
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self) -> bool:
+        """Reads a batch; True if there may be more."""
+        for _ in range(BATCH):
+            frames = sockets.receive(self._socket)
+            if frames is None:
+                return False
+            self._take([frame.bytes for frame in frames])
+        return True
 
     def _take(self, frames: list[bytes]) -> None:
         identity, rest = frames[0], frames[1:]

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -52,8 +53,12 @@ class Daemon:
     async def looked_at(self, count: int) -> None:
         async with asyncio.timeout(WAIT_S):
             while self._taken < count:
-                self._more.clear()
-                await self._more.wait()
+                await self.another()
+
+    async def another(self) -> None:
+        """Until one more frame was looked at."""
+        self._more.clear()
+        await self._more.wait()
 
     def dealer(self, identity: bytes) -> zmq.asyncio.Socket:
         dealer = self.context.socket(zmq.DEALER)
@@ -114,6 +119,55 @@ def test_a_thousand_bad_frames_are_counted_and_dropped_and_a_good_engine_goes_on
             assert dict(one.lines.counters) == expected
 
     asyncio.run(attack())
+
+
+FLOOD_S = 1.5
+STALL_S = 0.3
+
+
+def flood(endpoint: str, identity: bytes, frames: list[bytes], stop: threading.Event) -> None:
+    """Sends as fast as the daemon takes it; from a thread, because a sender must not share the loop under test."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.IDENTITY, identity)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.SNDTIMEO, 50)
+        dealer.connect(endpoint)
+        while not stop.is_set():
+            with suppress(zmq.Again):
+                dealer.send_multipart(frames)
+
+
+def test_a_sustained_flood_does_not_stall_the_loop_and_a_good_engine_is_heard() -> None:
+    async def attack() -> None:
+        async with daemon() as one:
+            identity, broken = one.lines.admit(), one.lines.admit()
+            engine, stop = one.dealer(identity), threading.Event()
+            floods = [
+                asyncio.create_task(asyncio.to_thread(flood, one.lines.endpoint, sender, frames, stop))
+                for sender, frames in ((b"E" + bytes(16), encode(Heartbeat(1), 1)), (broken, [b"\xff" * 40]))
+            ]
+            clock = asyncio.get_running_loop().time
+            begun = beat = clock()
+            longest, sent = 0.0, 0
+            try:
+                while beat < begun + FLOOD_S:
+                    sent += 1
+                    await engine.send_multipart(encode(Heartbeat(sent), sent))
+                    await asyncio.sleep(0.01)
+                    longest, beat = max(longest, clock() - beat), clock()
+                async with asyncio.timeout(WAIT_S):
+                    while len(one.good) < sent:
+                        await one.another()
+            finally:
+                stop.set()
+                await asyncio.gather(*floods)
+            assert longest < STALL_S
+            assert [message for _, message in one.good] == [Heartbeat(number) for number in range(1, sent + 1)]
+            assert one.lines.counters["stranger"] > BAD
+            assert one.lines.counters["malformed"] > BAD
+
+    asyncio.run(attack())
+
 
 
 def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else_anything() -> None:
