@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -81,38 +82,42 @@ def named(config: NodeConfig) -> NodeConfig:
 
 async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
     """Run the node until a signal, the end of the lifeline, or an error of one of its parts."""
-    keys, hub = node_keys(config, home), None
-    tasks = [asyncio.create_task(_told_to_end(lifeline), name="end")]
-    if config.role == "coordinator":
-        coordinator = Coordinator(config, home, boot_id())
-        hub = Hub(config.name, config.control.address, keys, TrustList(KeyStore(home)), config.control, coordinator)
-        await hub.start()
-        coordinator.hub = hub
-        config = with_port(config, hub.port)
-        tasks += [asyncio.create_task(coordinator.run()), asyncio.create_task(hub.run())]
-    agent = NodeAgent(config, home, offers(config.transport.order, config.transport.options, config.transport.host))
-    spoke = Spoke(config.control.address, server_key(config, home), keys, agent.hello, config.control, agent)
-    agent.send = spoke.send
-    log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
-    if announce:
-        up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint)
-        print(msgspec.json.encode(up).decode(), flush=True)
-    tasks += [asyncio.create_task(agent.run()), asyncio.create_task(spoke.run())]
-    try:
+    keys = node_keys(config, home)
+    offered = offers(config.transport.order, config.transport.options, config.transport.host)
+    async with AsyncExitStack() as ending:  # from the bottom to the top of this text, when it ends
+        agent = NodeAgent(config, home, offered)
+        ending.push_async_callback(agent.close)
+        tasks = [asyncio.create_task(_told_to_end(lifeline), name="end")]
+        ending.push_async_callback(_cancel, tasks)
+        if config.role == "coordinator":
+            coordinator = Coordinator(config, home, boot_id())
+            hub = Hub(config.name, config.control.address, keys, TrustList(KeyStore(home)), config.control, coordinator)
+            await hub.start()
+            ending.push_async_callback(hub.close, "the coordinator ends")
+            coordinator.hub = hub
+            config = with_port(config, hub.port)
+            tasks += [asyncio.create_task(coordinator.run()), asyncio.create_task(hub.run())]
+        spoke = Spoke(config.control.address, server_key(config, home), keys, agent.hello, config.control, agent)
+        agent.send = spoke.send
+        ending.push_async_callback(spoke.close, "the node ends")
+        ending.push_async_callback(agent.close)  # engines end while there is a session to report it on
+        if config.role == "coordinator":
+            ending.callback(coordinator.close)  # first of all, so that clients hear the true reason
+        log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
+        if announce:
+            up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint)
+            print(msgspec.json.encode(up).decode(), flush=True)
+        tasks += [asyncio.create_task(agent.run()), asyncio.create_task(spoke.run())]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        log.info("node ends")
         for task in done:
             task.result()  # a part that failed ends the node, with its error
-    finally:
-        log.info("node ends")
-        # From the inside out: engines while there is a session to report their end on, then the sessions.
-        await agent.close()
-        await spoke.close("the node ends")
-        if hub is not None:
-            coordinator.close()
-            await hub.close("the coordinator ends")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def with_port(config: NodeConfig, port: int) -> NodeConfig:

@@ -37,14 +37,19 @@ class Engine(Section, frozen=True):
     """The child process that holds a stage of the model."""
 
     start_s: Annotated[Seconds, Meta(description="s; limit from process start to its first message")] = 60.0
-    join_s: Annotated[Seconds, Meta(description="s; limit for opening, joining and verifying a group")] = 10.0
+    join_s: Annotated[
+        Seconds, Meta(description="s; limit for joining and verifying a group; the coordinator's counts")
+    ] = 10.0
     load_s: Annotated[Seconds, Meta(description="s; limit for loading a stage's layers")] = 600.0
     stop_s: Annotated[Seconds, Meta(description="s; an engine asked to stop is killed after this")] = 3.0
     silent_s: Annotated[Seconds, Meta(description="s; an engine without a heartbeat for this long is killed")] = 10.0
-    transfer_s: Annotated[Seconds, Meta(description="s; limit for one tensor to be sent")] = 30.0
-    prefill_chunk: Annotated[int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this")] = (
-        2048
+    transfer_s: Annotated[Seconds, Meta(description="s; limit for one tensor to be sent; the coordinator's counts")] = (
+        30.0
     )
+    step_s: Annotated[Seconds, Meta(description="s; an engine that computes one chunk for this long is killed")] = 300.0
+    prefill_chunk: Annotated[
+        int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this; the coordinator's counts")
+    ] = 2048
     max_tensor_bytes: Annotated[int, Meta(ge=1024, description="bytes; largest tensor accepted from a peer")] = 1 << 30
     cpu_blas: Annotated[
         str, Meta(description="Linux: BLAS preloaded into engines: auto (OpenBLAS if found), off, or a library's path")

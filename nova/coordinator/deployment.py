@@ -83,6 +83,8 @@ class Deployment:
     state: str = "waiting"
     generation: int = 0
     transport: str = ""
+    falls_back: bool = False
+    """Failed, and the next transport is tried as soon as the old engines are gone."""
     rejected: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     engines: dict[int, EngineRecord] = field(default_factory=dict)
@@ -129,7 +131,8 @@ class Deployment:
             return []
         engine.ended, engine.log_tail = True, exited.log_tail
         if self._running:
-            self._note(engine_exited(node, exited), now)
+            awaited = [each.node for each in self.engines.values() if self._lacks(each.key.rank)]
+            self._note(engine_exited(node, exited, self.nodes, awaited), now)
         return self.tick(now)
 
     def gathered(self, node: str, gather: Gather, now: float) -> Outbox:
@@ -197,6 +200,10 @@ class Deployment:
         engine = self.engines.get(key.rank)
         return engine if engine is not None and engine.key == key and engine.node == node else None
 
+    def _lacks(self, rank: int) -> bool:
+        """Whether an all-gather waits for this rank."""
+        return any(rank not in blobs for blobs in self._gathers.values())
+
     def _note(self, symptom: Symptom, now: float) -> None:
         if self._diagnosis is None:
             # A lost node is known after dead_after_s of silence; a second more for what comes late.
@@ -211,7 +218,7 @@ class Deployment:
             self._give_reason(str(error), now, retry=True)
             return []
         self.generation += 1
-        self.state, self._diagnosis, self._gathers = "forming", None, {}
+        self.state, self._diagnosis, self._gathers, self.falls_back = "forming", None, {}, False
         self.engines = {
             rank: EngineRecord(node, EngineKey(GROUP, self.generation, rank), first, last - first)
             for rank, (node, (first, last)) in enumerate(zip(self.nodes, ranges(self.split), strict=True))
@@ -249,6 +256,7 @@ class Deployment:
             transport=self.transport,
             options=options,
             ticket=ticket,
+            start_s=limits.start_s,
             join_s=limits.join_s,
             load_s=limits.load_s,
             transfer_s=limits.transfer_s,
@@ -274,6 +282,7 @@ class Deployment:
         limits = self.config.deployment
         pause = min(limits.retry_max_s, limits.retry_s * 2 ** min(self._failures, MAX_DOUBLINGS)) if retry else 0.0
         self._failures += retry
+        self.falls_back = not retry
         self.state, self._diagnosis, self._retry_at = "failed", None, now + pause
         # Old engines still hold their memory; a daemon has killed them by then, or will never say so.
         self._given_up_at = now + 2 * self.config.engine.stop_s + ENDED_S

@@ -6,6 +6,7 @@ which machine it was. So symptoms are weighed, and a weak one waits a moment for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -37,15 +38,26 @@ def node_lost(node: str, why: str) -> Symptom:
     return Symptom(Weight.NODE, f"node {node} is lost: {why}")
 
 
-def engine_exited(node: str, exited: EngineExited) -> Symptom:
-    """What the end of an engine means, by the error that it reported itself."""
+def engine_exited(node: str, exited: EngineExited, nodes: Sequence[str], awaited: Sequence[str] = ()) -> Symptom:
+    """What the end of an engine means, by the error that it reported itself.
+
+    `nodes` are in order of rank, because engines know each other by rank only; `awaited` are those that had not
+    come to the meeting which this one may have waited for.
+    """
     weight = Weight.ENGINE
     if exited.asked or exited.error in _PEER_ERRORS:  # asked, and not by us: its daemon ends
         weight = Weight.PEER
     elif exited.error in _LINK_ERRORS or (not exited.error and exited.phase in _LINK_PHASES):
         weight = Weight.LINK  # one that was killed in a phase of the link hung there, or crashed
     where = f"engine of rank {exited.engine.rank} on node {node} (pid {exited.pid}, phase {exited.phase})"
-    return Symptom(weight, f"{where}: {exited.reason}")
+    text = f"{where}: {exited.reason}"
+    if weight >= Weight.LINK and len(nodes) > 1:
+        text += f" ({', '.join(f'rank {rank} is {name}' for rank, name in enumerate(nodes))})"
+    if awaited and exited.phase == phases.OPEN:
+        text += f"; nothing came from {', '.join(awaited)}: look at the log there"
+    if exited.phase == phases.JOIN:
+        text += "; check that every node's transport.host can be dialled from the others (firewall, Local Network)"
+    return Symptom(weight, text)
 
 
 class Diagnosis:

@@ -10,7 +10,7 @@ from nova.errors import ModelError
 from nova.model.card import read_card
 from nova.model.locate import locate
 from nova.model.tokenizer import Tokenizer
-from nova.plan.profiles import check_stages, find_profile, is_emulated
+from nova.plan.profiles import VOCABULARY, check_stages, find_profile, is_emulated
 from nova.plan.split import check_split, even_split
 
 UNLIMITED = 1 << 20
@@ -37,6 +37,7 @@ class ServedModel:
 
     name: str
     layers: int
+    vocabulary: int
     context: int
     stop_tokens: list[int]
     text: Text
@@ -54,7 +55,7 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
         chosen = split or list(profile.split)
         check_split(chosen, profile.layers, stages)
         check_stages(profile, chosen)
-        return ServedModel(name, profile.layers, UNLIMITED, [], Bytes(), Bytes(), chosen)
+        return ServedModel(name, profile.layers, VOCABULARY, UNLIMITED, [], Bytes(), Bytes(), chosen)
     folder = locate(name, home)
     card = read_card(folder)
     chosen = split or even_split(card.layers, stages)
@@ -62,7 +63,9 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
     text = Tokenizer.load(folder)
     stop = {*card.eos_token_ids, *([] if text.eos_token_id is None else [text.eos_token_id])}
     # Prompts are encoded in a thread of their own, and a tokenizer is not for two threads at once.
-    return ServedModel(name, card.layers, card.context or UNLIMITED, sorted(stop), text, Tokenizer.load(folder), chosen)
+    encoder = Tokenizer.load(folder)
+    context = card.context or UNLIMITED
+    return ServedModel(name, card.layers, card.vocab_size, context, sorted(stop), text, encoder, chosen)
 
 
 class Bytes:

@@ -17,7 +17,7 @@ from nova.control.hub import Hub
 from nova.control.session import Session
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.model import ServedModel, open_model
-from nova.coordinator.serving import Serving
+from nova.coordinator.serving import Request, Serving
 from nova.coordinator.status import status
 from nova.errors import NodeLost, NovaError
 from nova.ids import new_ticket
@@ -27,13 +27,11 @@ from nova.wire.messages import (
     Abandon,
     EngineExited,
     EngineState,
-    Failed,
     Gather,
     Generate,
     Message,
     StatusQuery,
     StopEngine,
-    StreamFailed,
     Tokens,
 )
 
@@ -59,7 +57,7 @@ class Coordinator:
         self._problem = ""
         self._opened = asyncio.Event()
         self._encoding = asyncio.Lock()
-        self._reading: set[asyncio.Task[None]] = set()
+        self._encodings: set[asyncio.Task[None]] = set()
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], partial(select, required=REQUIRED), new_ticket)
         self._serving = Serving(config.deployment, self._deployment, self._to_client, self._to_node, self._offset_ns)
@@ -108,12 +106,11 @@ class Coordinator:
                 self._step(self._deployment.gathered(node, message, now))
             case Tokens():
                 self._serving.tokens(node, message, now)
-            case StreamFailed():
-                log.warning("request failed in the engine", reason=message.reason)
             case Generate():
-                task = asyncio.create_task(self._generate(session, message))
-                self._reading.add(task)
-                task.add_done_callback(self._reading.discard)
+                if (request := self._serving.arrive(session.id, message, now)) is not None:
+                    task = asyncio.create_task(self._encode(request))
+                    self._encodings.add(task)
+                    task.add_done_callback(partial(self._encoding_ended, request))
             case Abandon():
                 self._serving.abandon(session.id, message.request)
             case StatusQuery():
@@ -123,21 +120,28 @@ class Coordinator:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def _generate(self, session: Session, generate: Generate) -> None:
+    async def _encode(self, request: Request) -> None:
         await self._opened.wait()
         model = self._model
-        if model is None or self._deployment.state == "failed":
-            reason = self._problem or f"the deployment is not serving: {self._deployment.why_not}"
-            self._to_client(session.id, Failed(generate.request, reason))
+        if model is None:
+            self._serving.fail(request, self._problem)
             return
+        generate = request.generate
         try:
             # Off the event loop: a long prompt takes a while, and heartbeats must not wait for it.
             async with self._encoding:
                 prompt = await asyncio.to_thread(model.encoder.encode, generate.prompt, generate.chat)
         except NovaError as error:
-            self._to_client(session.id, Failed(generate.request, str(error)))
+            self._serving.fail(request, str(error))
             return
-        self._serving.submit(session.id, generate, prompt, model, self._clock())
+        self._serving.encoded(request, prompt, model, self._clock())
+
+    def _encoding_ended(self, request: Request, task: asyncio.Task[None]) -> None:
+        """Whatever a tokenizer may raise, the request does not end in silence."""
+        self._encodings.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("prompt could not be encoded", exc_info=error)
+            self._serving.fail(request, f"the prompt could not be encoded: {type(error).__name__}: {error}")
 
     async def _open_model(self) -> None:
         deployment = self._config.deployment
@@ -167,7 +171,9 @@ class Coordinator:
         """Send, and look whether requests may begin or have lost their group."""
         stopping = any(isinstance(message, StopEngine) for _, message in outbox)
         self._send(outbox)
-        if stopping or self._deployment.state == "failed":
+        if self._deployment.falls_back:  # the next transport is tried at once: what waits may still be served
+            self._serving.fail_active(self._deployment.reasons[-1])
+        elif stopping or self._deployment.state == "failed":
             self._serving.fail_all(self._deployment.reasons[-1])
         self._serving.advance(self._clock())
 

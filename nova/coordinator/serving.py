@@ -31,16 +31,16 @@ MAX_NEW_TOKENS = 1 << 20
 
 @dataclass
 class Request:
-    """One request of one client. `asked` and `deadline` are monotonic seconds."""
+    """One request of one client. Times are monotonic seconds; `prompt` is empty until it is encoded."""
 
     session: int
     generate: Generate
-    prompt: list[int]
     asked: float
     stream_id: int
-    text: TextStream
-    stop_tokens: frozenset[int]
-    began: float = 0.0
+    prompt: list[int] = field(default_factory=list)
+    text: TextStream | None = None
+    stop_tokens: frozenset[int] = frozenset()
+    vocabulary: int = 0
     first_token: float = 0.0
     tokens: int = 0
     timings: list[TokenTiming] = field(default_factory=list)
@@ -75,29 +75,45 @@ class Serving:
         """Requests that are worked on, and requests that wait."""
         return len(self._active), len(self._queue)
 
-    def submit(self, session: int, generate: Generate, prompt: list[int], model: ServedModel, now: float) -> None:
-        """Admit a request whose prompt is in tokens, or refuse it with a reason."""
-        refusal = self._refusal(generate, prompt, model)
+    def arrive(self, session: int, generate: Generate, now: float) -> Request | None:
+        """Take a request in, its prompt still text; its clock starts here. None when it was refused, with a reason."""
+        refusal = self._refusal(generate)
         if refusal is not None:
             self._to_client(session, Failed(generate.request, refusal))
-            return
+            return None
         self._streams += 1
-        stop = frozenset(model.stop_tokens)
-        request = Request(session, generate, prompt, now, self._streams, model.text.stream(), stop)
+        request = Request(session, generate, now, self._streams)
         self._queue.append(request)
-        self._to_client(session, Accepted(generate.request, len(prompt)))
+        return request
+
+    def encoded(self, request: Request, prompt: list[int], model: ServedModel, now: float) -> None:
+        """The prompt is in tokens: from now on the request may begin. One that was given up meanwhile is forgotten."""
+        if request not in self._queue:
+            return
+        refusal = _misfit(request.generate, prompt, model)
+        if refusal is not None:
+            self.fail(request, refusal)
+            return
+        request.prompt, request.text = prompt, model.text.stream()
+        request.stop_tokens, request.vocabulary = frozenset(model.stop_tokens), model.vocabulary
+        self._to_client(request.session, Accepted(request.generate.request, len(prompt)))
         self.advance(now)
+
+    def fail(self, request: Request, reason: str) -> None:
+        """End one request with a reason, unless it has ended already."""
+        if request in self._queue or request.stream_id in self._active:
+            self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
+            self._drop(request)
 
     def advance(self, now: float) -> None:
         """Begin what may begin, and end what is past its deadline."""
         for request in [each for each in (*self._active.values(), *self._queue) if now >= each.deadline]:
-            self._end(request, f"the deadline of {request.generate.deadline_s:g} s passed")
+            self.fail(request, f"the deadline of {request.generate.deadline_s:g} s passed")
         if self._deployment.state != "serving":
             for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
-                self._end(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")
-        while self._queue and self._may_begin:
-            request = self._queue.popleft()
-            request.began = now
+                self.fail(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")
+        for request in [each for each in self._queue if each.prompt][: self._room]:
+            self._queue.remove(request)
             self._active[request.stream_id] = request
             driver = self._deployment.driver
             generate = request.generate
@@ -116,7 +132,11 @@ class Serving:
             return
         stages = len(self._deployment.nodes)
         request.timings.extend(timing for timing in message.timings if len(timing.hops) == stages)
-        if message.tokens:
+        strange = next((token for token in message.tokens if not 0 <= token < request.vocabulary), None)
+        if strange is not None:
+            self.fail(request, f"the engine on node {node} sent token {strange} of {request.vocabulary}: restart it")
+            return
+        if message.tokens and request.text is not None:
             request.first_token = request.first_token or now
             request.tokens += len(message.tokens)
             text = "".join(request.text.add(token) for token in message.tokens if token not in request.stop_tokens)
@@ -127,12 +147,17 @@ class Serving:
             del self._active[message.stream]
             self.advance(now)
 
-    def fail_all(self, reason: str) -> None:
-        """The group is gone, and with it every request that it worked on or that waits for it."""
-        for request in (*self._active.values(), *self._queue):
+    def fail_active(self, reason: str) -> None:
+        """The group is gone, and with it every request that it worked on; what waits goes on waiting."""
+        for request in self._active.values():
             self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
         self._active.clear()
-        self._queue.clear()
+
+    def fail_all(self, reason: str) -> None:
+        """There will be no group soon: what waits for one fails too."""
+        self.fail_active(reason)
+        for request in list(self._queue):
+            self.fail(request, reason)
 
     def abandon(self, session: int, request_id: str | None = None) -> None:
         """The client has gone, or no longer wants this request."""
@@ -140,30 +165,26 @@ class Serving:
             if request.session == session and request_id in (None, request.generate.request):
                 self._drop(request)
 
-    def _refusal(self, generate: Generate, prompt: Sequence[int], model: ServedModel) -> str | None:
-        if not prompt:
-            return "the prompt is empty: give at least one token of text"
+    def _refusal(self, generate: Generate) -> str | None:
+        """Why a request cannot be taken in, as far as that is known without its tokens."""
         if not 1 <= generate.max_tokens <= MAX_NEW_TOKENS:
             return f"max_tokens is {generate.max_tokens}, expected 1 to {MAX_NEW_TOKENS}"
         sampling = generate.sampling
         if not (0.0 <= sampling.temperature <= 100.0 and 0.0 < sampling.top_p <= 1.0):
             return "temperature must be 0 to 100 and top_p above 0, at most 1"
-        if len(prompt) + generate.max_tokens > model.context:
-            return f"{len(prompt)} + {generate.max_tokens} tokens do not fit the model's context of {model.context}"
         if not generate.deadline_s > 0:  # also NaN, which would never pass
             return f"the deadline is {generate.deadline_s:g} s, expected more than 0"
-        if not self._may_begin and len(self._queue) >= self._limits.queued:
+        if self._deployment.state == "failed" and not self._deployment.falls_back:
+            return f"the deployment is not serving: {self._deployment.why_not}"
+        if len(self._queue) >= self._limits.queued + self._room:
             return f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
         return None
 
     @property
-    def _may_begin(self) -> bool:
+    def _room(self) -> int:
+        """How many requests may begin at this moment."""
         serves = self._deployment.state == "serving" and not self._deployment.failing
-        return serves and len(self._active) < self._limits.concurrent
-
-    def _end(self, request: Request, reason: str) -> None:
-        self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
-        self._drop(request)
+        return self._limits.concurrent - len(self._active) if serves else 0
 
     def _drop(self, request: Request) -> None:
         if self._active.pop(request.stream_id, None) is not None:
@@ -191,3 +212,12 @@ class Serving:
             stages=stage_shares(request.timings, nodes, layers),
             breakdown=breakdown(request.timings, nodes, [self._offset_ns(node) for node in nodes]),
         )
+
+
+def _misfit(generate: Generate, prompt: Sequence[int], model: ServedModel) -> str | None:
+    """Why this prompt cannot be continued by this model."""
+    if not prompt:
+        return "the prompt is empty: give at least one token of text"
+    if len(prompt) + generate.max_tokens > model.context:
+        return f"{len(prompt)} + {generate.max_tokens} tokens do not fit the model's context of {model.context}"
+    return None

@@ -25,7 +25,7 @@ from nova.wire.messages import EngineKey, Gather, Gathered, Heartbeat, Message
 log = structlog.get_logger(__name__)
 
 DAEMON_IS_GONE = 70
-"""Exit status of an engine whose daemon died; nobody is left to read it but a test."""
+"""Exit status of an engine whose daemon died or does not read any more."""
 
 
 class ControlLine:
@@ -33,6 +33,8 @@ class ControlLine:
 
     def __init__(self, endpoint: str, identity: bytes, heartbeat_s: float) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.busy_since: float | None = None
+        """Monotonic seconds at which the compute thread took up its present chunk; it alone writes this."""
         self._gathered: queue.SimpleQueue[Gathered] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
@@ -83,7 +85,9 @@ class ControlLine:
             if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
                 os._exit(DAEMON_IS_GONE)
             if time.monotonic() >= due:
-                self._emit(Heartbeat(time.monotonic_ns()))
+                since = self.busy_since
+                busy_ms = 0 if since is None else round((time.monotonic() - since) * 1000)
+                self._emit(Heartbeat(time.monotonic_ns(), busy_ms=busy_ms))
                 due = time.monotonic() + self._heartbeat_s
             if self._woken.fileno() in ready:
                 self._woken.recv(4096)
@@ -106,8 +110,11 @@ class ControlLine:
         self._sequence += 1
         try:
             self._socket.send_multipart(encode(message, self._sequence), zmq.NOBLOCK)
-        except zmq.Again:  # a thousand messages behind: the daemon is stopped, and will judge itself when it wakes
-            log.warning("control line is full, message dropped", kind=type(message).__name__)
+        except zmq.Again:
+            if not isinstance(message, Heartbeat):
+                # A thousand messages behind: the daemon has stopped reading, and a token less is a hole in a text.
+                log.error("the daemon does not read, the engine ends", kind=type(message).__name__)
+                os._exit(DAEMON_IS_GONE)
 
     def _receive(self) -> None:
         try:

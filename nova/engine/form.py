@@ -40,7 +40,6 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> Group | None:
     """
     if spec.size == 1:
         return None
-    deadline = Deadline.after(spec.join_s)
     seat = Seat(key.group, key.generation, key.rank, spec.size, spec.ticket, spec.host)
     rendezvous = ControlRendezvous(line, key)
     phase = phases.OPEN
@@ -51,7 +50,9 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> Group | None:
         card = endpoint.card()
         if len(card) > MAX_CARD_BYTES:
             raise FormingFailed(phase, spec.transport, key.rank, f"card of {len(card)} bytes, limit {MAX_CARD_BYTES}")
-        cards = rendezvous.all_gather(card, deadline)
+        # The others may still be starting; the clock of joining begins for all with the last card.
+        cards = rendezvous.all_gather(card, Deadline.after(spec.start_s))
+        deadline = Deadline.after(spec.join_s)
         phase = phases.JOIN
         line.send(EngineState(key, phase))
         group = endpoint.join(cards, rendezvous, deadline)

@@ -92,10 +92,9 @@ class Link:
                 self._inbox.put(self._receive())
         except GroupClosed:
             return
-        except NovaError as error:
-            self._inbox.put(LinkFailed(error))
-        except (MemoryError, RuntimeError) as error:  # MLX could not give memory for a tensor of a legal size
-            self._inbox.put(LinkFailed(EngineError(f"no memory for a received tensor: {error}")))
+        except Exception as error:  # noqa: BLE001  the thread's edge: the compute thread must hear of everything
+            known = error if isinstance(error, NovaError) else EngineError(f"receiving failed: {error!r}")
+            self._inbox.put(LinkFailed(known))
 
     def _receive(self) -> Received:
         while True:

@@ -57,7 +57,7 @@ def serve(line: ControlLine, start: StartEngine, home: str) -> str:
     gc.freeze()  # what is loaded by now lives as long as the process: a collection of it would cost 20 ms each time
     line.send(ready(key, spec, stage))
     try:
-        return Runner(key, spec, stage, link, line.inbox, line.send).run()
+        return Runner(key, spec, stage, link, line).run()
     finally:
         if group is not None:
             group.abort()

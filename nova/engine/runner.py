@@ -35,6 +35,15 @@ class Stage(Protocol):
     def head(self, hidden: mx.array) -> mx.array: ...
 
 
+class Line(Protocol):
+    """What the loop asks of the line to the daemon; `ControlLine` is it."""
+
+    inbox: queue.SimpleQueue[object]
+    busy_since: float | None
+
+    def send(self, message: Message) -> None: ...
+
+
 @dataclass
 class Sampling:
     """A request as the last stage sees it."""
@@ -53,15 +62,13 @@ class Runner:
         spec: EngineSpec,
         stage: Stage,
         link: Link | None,
-        inbox: queue.SimpleQueue[object],
-        send: Callable[[Message], None],
+        line: Line,
     ) -> None:
         self._key = key
         self._spec = spec
         self._stage = stage
         self._link = link
-        self._inbox = inbox
-        self._send = send
+        self._line = line
         self._is_last = key.rank == spec.size - 1
         self._caches: dict[int, Any] = {}
         self._requests: dict[int, Sampling] = {}
@@ -70,9 +77,11 @@ class Runner:
     def run(self) -> str:
         """Serve until told to stop; returns the reason given. Raises TransportError when the group breaks."""
         while True:
-            match self._inbox.get():
+            match self._line.inbox.get():
                 case Received() as chunk:
+                    self._line.busy_since = time.monotonic()
                     self._chunk(chunk)
+                    self._line.busy_since = None
                 case Begin() as begin:
                     self._begin(begin)
                 case Cancel(stream=stream):
@@ -119,7 +128,7 @@ class Runner:
         if self._link is not None:
             self._link.send(header, tensor)
         else:
-            self._inbox.put(Received(header, tensor.reshape(-1).view(mx.uint8), time.monotonic_ns()))
+            self._line.inbox.put(Received(header, tensor.reshape(-1).view(mx.uint8), time.monotonic_ns()))
 
     def _release(self, chunk: Received) -> None:
         if self._link is not None:
@@ -157,7 +166,7 @@ class Runner:
             self._end(header.stream)
         self._advance()  # the next chunk first: the report can wait, the pipeline cannot
         tokens = [] if token is None else [token]
-        self._send(Tokens(self._key, header.stream, tokens, driver.finish, [timing]))
+        self._line.send(Tokens(self._key, header.stream, tokens, driver.finish, [timing]))
 
     def _begin(self, begin: Begin) -> None:
         sampling = begin.sampling
@@ -173,7 +182,7 @@ class Runner:
             return
         request.driver.cancel()
         self._end(stream)
-        self._send(Tokens(self._key, stream, [], request.driver.finish))
+        self._line.send(Tokens(self._key, stream, [], request.driver.finish))
 
     def _advance(self) -> None:
         """Send what the schedule wants sent."""

@@ -23,6 +23,7 @@ from nova.wire.messages import (
     Cancel,
     EngineExited,
     EngineKey,
+    EngineSpec,
     EngineState,
     Gather,
     Gathered,
@@ -31,7 +32,6 @@ from nova.wire.messages import (
     Message,
     StartEngine,
     StopEngine,
-    StreamFailed,
     Tokens,
     TransportOffer,
     Welcome,
@@ -116,13 +116,22 @@ class NodeAgent:
         if self._find(start.engine) is not None:
             log.warning("engine is running already", engine=_label(start.engine))
             return
-        # The coordinator says what to run; where this machine listens and how it computes is its own configuration.
-        spec = msgspec.structs.replace(start.spec, host=self._config.transport.host)
-        engine = EngineProcess(start.engine, spec, self._config.engine, self._lines.admit())
+        engine = EngineProcess(start.engine, self._own(start.spec), self._config.engine, self._lines.admit())
         self._engines[engine.identity] = engine
         task = asyncio.create_task(self._life(engine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _own(self, spec: EngineSpec) -> EngineSpec:
+        """The coordinator says what to run; where and how this machine does it is its own configuration's."""
+        transport, limits = self._config.transport, self._config.engine
+        return msgspec.structs.replace(
+            spec,
+            host=transport.host,
+            options={**spec.options, **transport.options.get(spec.transport, {})},
+            load_s=limits.load_s,
+            max_tensor_bytes=min(spec.max_tensor_bytes, limits.max_tensor_bytes),
+        )
 
     async def _life(self, engine: EngineProcess) -> None:
         """One engine from spawn to exit, and the report of it."""
@@ -167,14 +176,14 @@ class NodeAgent:
         engine = self._engines.get(identity)
         if engine is None:
             return
-        engine.on_message(message if isinstance(message, EngineState) else None)
+        engine.on_message(message)
         if not engine.connected:
             engine.connected = True
             self._to_engine(engine.key, StartEngine(engine.key, engine.spec))  # which may have died already
         match message:
             case Heartbeat():
                 return
-            case EngineState(engine=key) | Gather(engine=key) | Tokens(engine=key) | StreamFailed(engine=key):
+            case EngineState(engine=key) | Gather(engine=key) | Tokens(engine=key):
                 if key == engine.key:
                     self._report(message)
                 if isinstance(message, EngineState) and message.phase == READY:

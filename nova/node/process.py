@@ -23,7 +23,7 @@ from nova.config.schema import Engine
 from nova.errors import EngineError
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire.boot import Boot
-from nova.wire.messages import EngineKey, EngineSpec, EngineState
+from nova.wire.messages import EngineKey, EngineSpec, EngineState, Heartbeat, Message
 from nova.wire.phases import FAILED
 
 log = structlog.get_logger(__name__)
@@ -71,13 +71,13 @@ class EngineProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(boot) + b"\n")
 
-    def on_message(self, state: EngineState | None) -> None:
-        """Anything came from the engine; `state` if it was a change of phase."""
-        self.watch.on_message(monotonic())
-        if state is not None:
-            self.watch.on_phase(state.phase, monotonic())
-            if state.phase == FAILED:
-                self._failure = state
+    def on_message(self, message: Message) -> None:
+        """Anything came from the engine."""
+        self.watch.on_message(monotonic(), message.busy_ms / 1000 if isinstance(message, Heartbeat) else 0.0)
+        if isinstance(message, EngineState):
+            self.watch.on_phase(message.phase, monotonic())
+            if message.phase == FAILED:
+                self._failure = message
                 self._reported.set()
         self._changed.set()
 

@@ -1,7 +1,7 @@
 """Whether an engine is to be killed: a pure judge, fed with what its daemon sees and a clock reading.
 
 Whoever can be stuck is watched by somebody who is not. Each phase of an engine has its own limit, and from its
-first message on it must also send heartbeats; silence is a hang, whatever the phase.
+first message on it must also send heartbeats; silence is a hang, whatever the phase, and so is a chunk without end.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ class EngineWatch:
     phase: str = phases.BOOT
     phase_since: float = field(init=False)
     heard: float | None = None
+    busy_since: float | None = None
     stop_asked: float | None = None
     terminated: bool = False
 
     def __post_init__(self) -> None:
         self.phase_since = self.started
 
-    def on_message(self, now: float) -> None:
+    def on_message(self, now: float, busy_s: float = 0.0) -> None:
+        """Anything came; a heartbeat says for how long one chunk has been computed."""
         self.heard = now
+        self.busy_since = now - busy_s if busy_s else None
 
     def on_phase(self, phase: str, now: float) -> None:
         if phase not in (self.phase, phases.FAILED):  # "failed" is no phase to be in: which one failed is what matters
-            # Opening, joining and verifying share one limit, which began with the first of them.
-            if not (phase in (phases.JOIN, phases.VERIFY) and self.phase in (phases.OPEN, phases.JOIN)):
+            # Joining and verifying share one limit, which began with the first of them.
+            if not (phase == phases.VERIFY and self.phase == phases.JOIN):
                 self.phase_since = now
             self.phase = phase
 
@@ -84,9 +87,13 @@ class EngineWatch:
         else:
             silent = f"silent for {limits.silent_s:g} s in phase {self.phase}"
             found.append((self.heard + limits.silent_s, Kill(silent)))
+        if self.busy_since is not None:
+            # The heartbeat comes from another thread than the arithmetic, so it alone would not show this.
+            stuck = f"computed one chunk for more than {limits.step_s:g} s"
+            found.append((self.busy_since + limits.step_s, Kill(stuck)))
         limit = {
             phases.BOOT: limits.start_s,
-            phases.OPEN: self.spec.join_s,
+            phases.OPEN: self.spec.start_s,
             phases.JOIN: self.spec.join_s,
             phases.VERIFY: self.spec.join_s,
             phases.LOAD: self.spec.load_s,

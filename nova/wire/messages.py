@@ -2,7 +2,7 @@
 
     session      Hello -> Welcome | Refused;  Heartbeat both ways;  Goodbye
     engine       coordinator -> daemon: StartEngine, StopEngine     daemon -> coordinator: EngineExited
-                 engine -> daemon -> coordinator: EngineState, Gather, Tokens, StreamFailed
+                 engine -> daemon -> coordinator: EngineState, Gather, Tokens
                  coordinator -> daemon -> engine: Gathered, Begin, Cancel
     client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon;  StatusQuery -> StatusReply
 
@@ -123,11 +123,13 @@ class Refused(Message, frozen=True):
 
 class Heartbeat(Message, frozen=True):
     """Sent both ways. `echo_ns` returns the peer's last sent_ns and `held_ns` how long ago that one arrived,
-    so that each side can measure the round trip and the offset between the two clocks."""
+    so that each side can measure the round trip and the offset between the two clocks. An engine also says for
+    how long it has been computing one chunk."""
 
     sent_ns: int
     echo_ns: int = 0
     held_ns: int = 0
+    busy_ms: int = 0
 
 
 class Goodbye(Message, frozen=True):
@@ -150,6 +152,7 @@ class EngineSpec(Record, frozen=True):
     transport: str
     options: dict[str, Any]
     ticket: bytes
+    start_s: float
     join_s: float
     load_s: float
     transfer_s: float
@@ -234,14 +237,6 @@ class Tokens(Message, frozen=True):
     tokens: list[int]
     finish: str = ""
     timings: list[TokenTiming] = []
-
-
-class StreamFailed(Message, frozen=True):
-    """The engine lives, this request does not."""
-
-    engine: EngineKey
-    stream: int
-    reason: str
 
 
 # --- clients --------------------------------------------------------------------------------------------------------
@@ -377,7 +372,6 @@ KINDS: dict[int, type[Message]] = {
     16: Begin,
     17: Cancel,
     18: Tokens,
-    19: StreamFailed,
     30: Generate,
     31: Abandon,
     32: Accepted,
@@ -387,4 +381,4 @@ KINDS: dict[int, type[Message]] = {
     36: StatusQuery,
     37: StatusReply,
 }
-"""The wire code of every message; a code is never used again for another message."""
+"""The wire code of every message; a code is never used again for another one (19 was)."""

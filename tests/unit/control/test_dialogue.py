@@ -10,10 +10,10 @@ from nova.control.dialogue import Dialogue, Over, Say, Welcomed
 from nova.control.link import outside
 from nova.errors import NodeLost, PeerRefused, ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import EngineKey, Generate, Heartbeat, Hello, Refused, Sampling, StreamFailed, Welcome
+from nova.wire.messages import EngineKey, EngineState, Generate, Heartbeat, Hello, Refused, Sampling, Welcome
 
 CONTROL = Control(heartbeat_s=0.5, dead_after_s=2.0)
-WORK = StreamFailed(EngineKey("g", 1, 0), 1, "x")
+WORK = EngineState(EngineKey("g", 1, 0), "x")
 
 
 def _dialogue() -> tuple[Dialogue, FakeClock, Counter[str]]:

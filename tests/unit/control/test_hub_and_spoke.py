@@ -17,11 +17,12 @@ import zmq
 
 from nova.control.hub import Hub
 from nova.control.session import Session
+from nova.control.spoke import Spoke
 from nova.control.zap import TrustList
 from nova.errors import ControlError, NodeLost, NovaError, PeerRefused
 from nova.wire.codec import MAX_BODY_BYTES, encode
-from nova.wire.messages import Cancel, EngineKey, Hello, Message, StatusQuery, StreamFailed
-from tests.unit.control.peers import FAST, LIMIT_S, HubEvents, World, run
+from nova.wire.messages import Cancel, EngineKey, Gather, Hello, Message, StatusQuery
+from tests.unit.control.peers import FAST, LIMIT_S, HubEvents, SpokeEvents, World, run
 
 ENGINE = EngineKey("g", 1, 0)
 
@@ -36,15 +37,15 @@ def test_messages_go_both_ways_and_each_side_measures_the_other(world: World) ->
         async with world.hub() as (hub, seen), world.spoke(hub.port, world.admitted("a"), "a") as (spoke, heard, _):
             await heard.until("welcomed")
             session: Session = await seen.until("joined")
-            spoke.send(StreamFailed(ENGINE, 1, "x"))
-            assert (await seen.until("received"))[1] == StreamFailed(ENGINE, 1, "x")
+            spoke.send(Gather(ENGINE, 1, b"x"))
+            assert (await seen.until("received"))[1] == Gather(ENGINE, 1, b"x")
             for stream in range(300):
                 hub.send(session.id, Cancel(ENGINE, stream))
             await heard.until("received", 300)
             assert [message.stream for message in heard.of("received")] == list(range(300))
             async with asyncio.timeout(LIMIT_S):
                 while session.rtt_s is None:
-                    spoke.send(StreamFailed(ENGINE, 1, "again"))
+                    spoke.send(Gather(ENGINE, 1, b"again"))
                     await seen.until("received", len(seen.of("received")) + 1)
                     await asyncio.sleep(0)
             assert 0 <= session.rtt_s < LIMIT_S
@@ -108,6 +109,19 @@ def test_a_port_without_coordinator_is_reported_as_such(world: World) -> None:
     run(main())
 
 
+def test_an_address_that_cannot_be_dialled_is_a_control_error_that_names_it(world: World) -> None:
+    async def main() -> None:
+        events = SpokeEvents()
+        keys = world.admitted("a")
+        spoke = Spoke("my host:29200", world.keys.public, keys, lambda: Hello("a", "worker", "test"), FAST, events)
+        with pytest.raises(ControlError, match="'my host:29200'"):
+            await spoke.run()
+        assert len(events.of("lost")) == 1
+        await spoke.close()
+
+    run(main())
+
+
 def test_a_worker_is_back_by_itself_after_the_coordinator_restarts(world: World) -> None:
     async def main() -> None:
         pair = world.admitted("a")
@@ -124,7 +138,7 @@ def test_a_worker_is_back_by_itself_after_the_coordinator_restarts(world: World)
                 assert time.monotonic() - began < 5 * FAST.reconnect_max_s + 1
                 await heard.until("welcomed", 2)
                 again.send(session.id, Cancel(ENGINE, 1))
-                spoke.send(StreamFailed(ENGINE, 1, "x"))
+                spoke.send(Gather(ENGINE, 1, b"x"))
                 await heard.until("received")
                 await seen.until("received")
                 assert again.counters["replayed"] == 0
@@ -227,7 +241,7 @@ def test_garbage_from_a_trusted_key_is_counted_while_another_session_goes_on(wor
             bad = world.dealer(context, hub.port, bad_pair)
             bad.send_multipart(encode(Hello("bad", "worker", "test"), 1))
             await seen.until("joined", 2)
-            head, body = encode(StreamFailed(ENGINE, 1, "bad"), 2)
+            head, body = encode(Gather(ENGINE, 1, b"bad"), 2)
             rounds = 400
             for number in range(rounds):
                 bad.send_multipart([b"NV\x01", bytes(number % 50)])  # truncated head
@@ -238,15 +252,15 @@ def test_garbage_from_a_trusted_key_is_counted_while_another_session_goes_on(wor
                 if number % 200 == 0:
                     bad.send_multipart([head, bytes(MAX_BODY_BYTES + 1)])
                 if number % 10 == 0:
-                    spoke.send(StreamFailed(ENGINE, number, "good"))
+                    spoke.send(Gather(ENGINE, number, b"good"))
                     await asyncio.sleep(0)
-            bad.send_multipart(encode(StreamFailed(ENGINE, 1, "last"), 2))
+            bad.send_multipart(encode(Gather(ENGINE, 1, b"last"), 2))
             good = rounds // 10
             await seen.until("received", good + 1, seconds=2 * LIMIT_S)
             assert hub.counters["malformed"] == 4 * rounds
             assert hub.counters["replayed"] == rounds
             assert hub.counters["oversized"] == 2
-            streams = [message.stream for session, message in seen.of("received") if session.name == "good"]
+            streams = [message.round for session, message in seen.of("received") if session.name == "good"]
             assert streams == list(range(0, rounds, 10))
             assert heard.of("lost") == []
             assert len(hub.sessions) == 2, "even the offender keeps its session"
@@ -284,7 +298,7 @@ def test_a_handler_that_raises_a_nova_error_ends_nothing(world: World) -> None:
             seen.on_message = fails
             await heard.until("welcomed")
             for _ in range(3):
-                spoke.send(StreamFailed(ENGINE, 1, "x"))
+                spoke.send(Gather(ENGINE, 1, b"x"))
             await seen.until("received", 3)
             async with asyncio.timeout(LIMIT_S):
                 while hub.counters["handler_errors"] < 3:
@@ -305,7 +319,7 @@ def test_a_bug_in_a_handler_surfaces_from_run_and_frees_the_port(world: World) -
         running = asyncio.create_task(hub.run())
         async with world.spoke(hub.port, world.admitted("a"), "a") as (spoke, heard, _):
             await heard.until("welcomed")
-            spoke.send(StreamFailed(ENGINE, 1, "x"))
+            spoke.send(Gather(ENGINE, 1, b"x"))
             with pytest.raises(ZeroDivisionError):
                 await asyncio.wait_for(running, LIMIT_S)
         async with world.hub(hub.port):

@@ -17,18 +17,18 @@ from nova.wire.messages import (
     Abandon,
     Cancel,
     EngineKey,
+    EngineState,
     Goodbye,
     Heartbeat,
     Hello,
     Message,
     Refused,
     StatusQuery,
-    StreamFailed,
     Welcome,
 )
 
 CONTROL = Control(heartbeat_s=0.5, dead_after_s=2.0)
-WORK = StreamFailed(EngineKey("g", 1, 0), 1, "x")
+WORK = EngineState(EngineKey("g", 1, 0), "x")
 
 
 class Peer:

@@ -35,21 +35,21 @@ def exited(error: str, phase: str = "join", asked: bool = False) -> EngineExited
     ],
 )
 def test_an_exit_weighs_by_the_error_that_the_engine_reported(error: str, weight: Weight) -> None:
-    assert engine_exited("b", exited(error)).weight is weight
+    assert engine_exited("b", exited(error), "ab").weight is weight
 
 
 @pytest.mark.parametrize("phase", ["open", "join", "verify"])
 def test_an_engine_that_hangs_or_crashes_in_a_phase_of_the_link_speaks_against_the_link(phase: str) -> None:
-    assert engine_exited("b", exited("", phase)).weight is Weight.LINK
+    assert engine_exited("b", exited("", phase), "ab").weight is Weight.LINK
 
 
 @pytest.mark.parametrize("phase", ["boot", "load", "ready"])
 def test_an_engine_that_dies_elsewhere_is_a_cause_of_its_own(phase: str) -> None:
-    assert engine_exited("b", exited("", phase)).weight is Weight.ENGINE
+    assert engine_exited("b", exited("", phase), "ab").weight is Weight.ENGINE
 
 
 def test_an_engine_that_its_daemon_stopped_waits_for_the_reason_of_the_daemon() -> None:
-    assert engine_exited("b", exited("", "ready", asked=True)).weight is Weight.PEER
+    assert engine_exited("b", exited("", "ready", asked=True), "ab").weight is Weight.PEER
 
 
 @pytest.mark.parametrize("error", ["FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused",
@@ -60,8 +60,14 @@ def test_the_errors_that_it_knows_are_in_the_tree(error: str) -> None:
 
 def test_symptoms_name_the_node_and_everything_known_of_the_engine() -> None:
     assert node_lost("b", "silent for 2.0 s").text == "node b is lost: silent for 2.0 s"
-    text = engine_exited("b", exited("PeerLost")).text
-    assert text == "engine of rank 1 on node b (pid 42, phase join): rank 0 is gone"
+    text = engine_exited("b", exited("PeerLost"), "ab").text
+    assert text.startswith("engine of rank 1 on node b (pid 42, phase join): rank 0 is gone (rank 0 is a, rank 1 is b)")
+    assert "transport.host" in text
+
+
+def test_who_did_not_come_to_the_meeting_is_named() -> None:
+    text = engine_exited("b", exited("FormingFailed", "open"), "abc", ["a", "c"]).text
+    assert text.endswith("nothing came from a, c: look at the log there")
 
 
 def test_without_a_symptom_there_is_no_cause() -> None:

@@ -31,7 +31,7 @@ from nova.wire.messages import (
 from tests.unit.coordinator.deployments import GRACE_S, Cluster
 
 STOP = 3
-MODEL = ServedModel("m", 5, 50, [STOP], Bytes(), Bytes(), [2, 3])
+MODEL = ServedModel("m", 5, 256, 50, [STOP], Bytes(), Bytes(), [2, 3])
 MS = 1_000_000
 
 
@@ -57,7 +57,9 @@ class Desk:
         """Submit; returns the first answer."""
         generate = msgspec.structs.replace(Generate(name, "", 8, Sampling(), deadline_s=100.0), **changes)
         before = len(self.to_client)
-        self.serving.submit(session, generate, list(range(10, 10 + prompt)), MODEL, self.cluster.clock())
+        request = self.serving.arrive(session, generate, self.cluster.clock())
+        if request is not None:
+            self.serving.encoded(request, list(range(10, 10 + prompt)), MODEL, self.cluster.clock())
         return self.to_client[before][1]
 
     def advance(self, seconds: float) -> None:
@@ -288,3 +290,60 @@ def test_an_account_without_timings_has_noughts_and_no_rows() -> None:
     done = desk.to_client[-1][1]
     assert isinstance(done, Completed)
     assert (done.prefill_tok_s, done.decode_tok_s, done.breakdown) == (0.0, 0.0, [])
+
+
+def test_a_request_given_up_before_its_prompt_is_encoded_leaves_nothing() -> None:
+    desk = Desk()
+    request = desk.serving.arrive(1, Generate("r", "", 8, Sampling(), deadline_s=100.0), desk.cluster.clock())
+    assert request is not None
+    desk.serving.abandon(1)
+    desk.serving.encoded(request, [1, 2], MODEL, desk.cluster.clock())
+    assert desk.serving.busy == (0, 0)
+    assert desk.to_node == []
+    assert desk.to_client == []
+
+
+def test_what_waits_to_be_encoded_counts_and_has_its_deadline() -> None:
+    desk = Desk(Limits(concurrent=1, queued=1))
+    asked = [Generate(name, "", 8, Sampling(), deadline_s=5.0) for name in "abc"]
+    taken = [desk.serving.arrive(1, each, desk.cluster.clock()) for each in asked]
+    assert [each is not None for each in taken] == [True, True, False]
+    desk.advance(5.0)
+    assert {name: "deadline" in why or "wait already" in why for name, why in desk.failures().items()} == {
+        "a": True, "b": True, "c": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("token", [-1, 256, 1 << 40])
+def test_a_token_that_the_model_does_not_have_fails_the_request_and_not_the_coordinator(token: int) -> None:
+    desk = Desk()
+    desk.ask("r")
+    desk.token(1, token)
+    assert "node b" in desk.failures()["r"]
+    assert desk.cancelled == [1]
+
+
+def test_timings_of_another_number_of_stages_are_ignored() -> None:
+    desk = Desk()
+    desk.ask("r")
+    desk.token(1, 20, timings=(TokenTiming(0, 1, False, 0, 5, [(1, 2, 3)]),))
+    desk.token(1, 21, finish="length")
+    done = desk.to_client[-1][1]
+    assert isinstance(done, Completed)
+    assert done.breakdown == []
+
+
+def test_a_fallback_to_another_transport_keeps_what_waits() -> None:
+    desk = Desk(cluster=Cluster("ab"))
+    desk.cluster.join_all()
+    desk.ask("r")
+    desk.cluster.exit(0, "FormingFailed")
+    desk.cluster.tick(GRACE_S)
+    assert desk.cluster.machine.falls_back
+    desk.serving.fail_active("tcp did not form")
+    assert desk.failures() == {}
+    desk.cluster.tick()
+    assert desk.cluster.machine.transport == "zmq"
+    desk.cluster.all_ready()
+    desk.advance(0.0)
+    assert desk.begun == [1]

@@ -40,7 +40,16 @@ def at_once(jobs: Sequence[Callable[[], R]]) -> list[R]:
 
 
 def spec(size: int, prefill_chunk: int = 4) -> EngineSpec:
-    return EngineSpec("m", 0, 1, 4, size, "memory", {}, b"t" * 32, 5.0, 5.0, 5.0, prefill_chunk, 1 << 20)
+    return EngineSpec("m", 0, 1, 4, size, "memory", {}, b"t" * 32, 5.0, 5.0, 5.0, 5.0, prefill_chunk, 1 << 20)
+
+
+class Said:
+    """A line to a daemon that only listens."""
+
+    def __init__(self, inbox: queue.SimpleQueue[object], said: queue.SimpleQueue[Message]) -> None:
+        self.inbox = inbox
+        self.busy_since: float | None = None
+        self.send = said.put
 
 
 @dataclass
@@ -121,7 +130,7 @@ class Pipeline:
             link = Link(self._groups[rank], inbox, 5.0, 1 << 20)
             link.start()
         described = spec(len(self.stages), self.prefill_chunk)
-        self.runners[rank] = Runner(self.key(rank), described, stage, link, inbox, self.said.put)
+        self.runners[rank] = Runner(self.key(rank), described, stage, link, Said(inbox, self.said))
         self.ends.append(self.runners[rank].run())
 
 

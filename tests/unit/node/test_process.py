@@ -24,7 +24,7 @@ from nova.wire.messages import EngineKey, EngineSpec, Heartbeat, Message
 
 WAIT_S = 30.0
 KEY = EngineKey("main", 1, 0)
-SPEC = EngineSpec("m", 0, 1, 1, 1, "none", {}, b"", 5.0, 5.0, 5.0, 4, 1024)
+SPEC = EngineSpec("m", 0, 1, 1, 1, "none", {}, b"", 5.0, 5.0, 5.0, 5.0, 4, 1024)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ class Nursery:
         self.engine = EngineProcess(KEY, SPEC, limits, self.lines.admit())
 
     def _received(self, identity: bytes, message: Message) -> None:
-        self.engine.on_message(None)
+        self.engine.on_message(message)
         self.heard.set()
 
     async def spawn(self, endpoint: str = "") -> None:

@@ -12,7 +12,7 @@ from nova.wire import phases
 from nova.wire.messages import EngineSpec
 
 LIMITS = Engine(start_s=60.0, stop_s=3.0, silent_s=10.0)
-SPEC = EngineSpec("m", 0, 1, 1, 2, "tcp", {}, b"", 20.0, 100.0, 5.0, 4, 1024)
+SPEC = EngineSpec("m", 0, 1, 1, 2, "tcp", {}, b"", 40.0, 20.0, 100.0, 5.0, 4, 1024)
 GRACE_S = 1.0
 
 
@@ -60,13 +60,43 @@ def test_silence_kills_in_every_phase() -> None:
         assert engine.watch.judge(11.0) == Kill(f"silent for 10 s in phase {phase}")
 
 
-def test_forming_has_one_limit_from_open_to_verify() -> None:
+def test_waiting_for_the_others_to_start_has_a_limit_of_its_own() -> None:
     engine = Watched()
-    for phase in (phases.OPEN, phases.JOIN, phases.VERIFY):
+    engine.enter(phases.OPEN)
+    assert engine.live(40.0) is None
+    assert engine.live(2.0) == Kill("phase open took longer than 40 s")
+
+
+def test_joining_and_verifying_have_one_limit() -> None:
+    engine = Watched()
+    engine.enter(phases.OPEN)
+    engine.live(15.0)
+    for phase in (phases.JOIN, phases.VERIFY):
         engine.enter(phase)
-        assert engine.live(7.0 - (phase == phases.VERIFY)) is None
+        assert engine.live(10.0) is None
     assert engine.live(2.0) == Kill("phase verify took longer than 20 s")
-    assert engine.clock() == 20.0 + GRACE_S
+    assert engine.clock() == 15.0 + 20.0 + GRACE_S
+
+
+def test_a_chunk_without_end_is_a_hang_although_the_heartbeat_goes_on() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    for second in range(1, 400):
+        engine.clock.advance(1.0)
+        engine.watch.on_message(engine.clock(), busy_s=float(second))
+        if (verdict := engine.watch.judge(engine.clock())) is not None:
+            break
+    assert verdict == Kill("computed one chunk for more than 300 s")
+    assert second == 300
+
+
+def test_chunk_after_chunk_is_no_hang() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    for second in range(1000):
+        engine.clock.advance(1.0)
+        engine.watch.on_message(engine.clock(), busy_s=float(second % 200))
+        assert engine.watch.judge(engine.clock()) is None
 
 
 def test_loading_has_its_own_limit_whatever_forming_took() -> None:
