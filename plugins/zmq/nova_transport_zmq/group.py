@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 
 import zmq
@@ -14,6 +15,10 @@ from nova.transport.buffers import flat, writable
 from nova.transport.life import Life
 from nova_transport_zmq.lane import Inlet, Outlet
 from nova_transport_zmq.wire import Wire
+
+SWEEP_S = 1.0
+"""Between two looks at the monitors of listening sockets. An idle group would else keep an event for every stranger
+that ever came: ZeroMQ holds them without limit, because a full monitor would block its I/O thread."""
 
 
 def caps(curve: bool) -> Caps:
@@ -48,6 +53,11 @@ class ZmqGroup(Group):
                 self._outlets[rank] = Outlet(wire, rank, self._life, self._ear.fileno())
             else:
                 self._inlets[rank] = Inlet(wire, rank, self._life, self._ear.fileno())
+        self._over = threading.Event()
+        listening = [wire for (rank, _), wire in wires.items() if rank > seat.rank]
+        self._sweeper = threading.Thread(target=self._sweep, args=(listening,), name="nova-zmq-sweeper", daemon=True)
+        if listening:
+            self._sweeper.start()
 
     def send(self, parts: Sequence[Buffer], dst: int, deadline: Deadline) -> None:
         views = [part if type(part) is bytes else flat(part) for part in parts]
@@ -69,11 +79,19 @@ class ZmqGroup(Group):
     def abort(self) -> None:
         self._life.close()
 
+    def _sweep(self, listening: Sequence[Wire]) -> None:
+        while not self._over.wait(SWEEP_S):
+            for wire in listening:
+                wire.sweep()
+
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
             self._bell.send(b"!")
 
     def _release(self) -> None:
+        self._over.set()
+        if self._sweeper.is_alive():
+            self._sweeper.join()
         for wire in self._wires:
             wire.close(self._linger_ms)
         self._context.term()

@@ -42,7 +42,6 @@ class _Direction:
         self._socket = wire.socket
         self._rank = rank
         self._life = life
-        self._gone = False  # the connection has ended; what had arrived before is still there to be read
         self._watched: list[tuple[Any, int]] = [
             (self._socket, self._event),
             (wire.monitor, zmq.POLLIN),
@@ -53,18 +52,21 @@ class _Direction:
 
     def _await(self, deadline: Deadline, moved: bool) -> None:
         """Wait until the socket is ready; `moved` says whether bytes of this call have crossed already."""
-        while True:
-            patience = min(deadline.remaining(), GRACE_S) if self._gone else deadline.remaining()
-            ready = zmq.zmq_poll(self._watched, math.ceil(patience * 1000))
-            if any(item is self._socket for item, _ in ready):
-                return
-            if not ready and self._gone:
-                raise self._life.broke(PeerLost(self._rank, "its connection ended"))
-            if not ready:
-                late = TransferTimeout(f"rank {self._rank} let the deadline pass" + (" inside a part" if moved else ""))
-                raise self._life.broke(late) if moved else late
-            self._life.check()
-            self._gone |= self._wire.ended()
+        with self._wire.watching:
+            while True:
+                gone = self._wire.gone  # what had arrived before is still there to be read
+                patience = min(deadline.remaining(), GRACE_S) if gone else deadline.remaining()
+                ready = zmq.zmq_poll(self._watched, math.ceil(patience * 1000))
+                if any(item is self._socket for item, _ in ready):
+                    return
+                if not ready and gone:
+                    raise self._life.broke(PeerLost(self._rank, "its connection ended"))
+                if not ready:
+                    words = f"rank {self._rank} let the deadline pass" + (" inside a part" if moved else "")
+                    late = TransferTimeout(words)
+                    raise self._life.broke(late) if moved else late
+                self._life.check()
+                self._wire.look()
 
     def _failed(self, error: zmq.ZMQError) -> TransportError:
         return self._life.broke(translate(error, rank=self._rank))

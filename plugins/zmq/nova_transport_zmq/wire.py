@@ -1,11 +1,12 @@
 """One ZeroMQ socket, which carries one direction between two ranks, and the monitor that tells of its end.
 
-Sockets never reconnect by themselves: whoever answers next at that address may be another process. A socket and
-its monitor are used by one thread at a time.
+Sockets never reconnect by themselves: whoever answers next at that address may be another process. A socket is used
+by one thread at a time, and so is its monitor: whoever reads or polls it holds `watching`.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import zmq
@@ -36,11 +37,17 @@ _EVENTS = (
 
 
 class Wire:
-    """A PAIR socket, listening or dialled. `fd` is the descriptor of the proven connection, -1 before."""
+    """A PAIR socket, listening or dialled. `fd` is the descriptor of the proven connection, -1 before.
+
+    After the join, `gone` says that this connection has ended, and `others` counts the events of other connections.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: ZmqConfig, host: str) -> None:
         self.socket = context.socket(zmq.PAIR)
         self.fd = -1
+        self.gone = False
+        self.others = 0
+        self.watching = threading.Lock()
         options = {
             zmq.LINGER: 0,
             zmq.SNDHWM: config.queue,
@@ -72,15 +79,28 @@ class Wire:
             found.append((zmq.Event(message["event"]), message["value"]))
         return found
 
-    def ended(self) -> bool:
-        """Whether the proven connection is gone. Strangers that come and go are not it."""
-        return any(event == zmq.Event.DISCONNECTED and value == self.fd for event, value in self.events())
+    def look(self) -> None:
+        """Bring `gone` up to date. Strangers that come and go are not the proven connection. Holds `watching`."""
+        for event, value in self.events():
+            if event == zmq.Event.DISCONNECTED and value == self.fd:
+                self.gone = True
+            else:
+                self.others += 1
+
+    def sweep(self) -> None:
+        """Look, unless a blocked call does so itself. Any thread may call this."""
+        if self.watching.acquire(blocking=False):
+            try:
+                self.look()
+            finally:
+                self.watching.release()
 
     def listen(self, host: str, domain: str, secret: bytes | None) -> int:
         """Bind to a free port, which is returned.
 
         ZeroMQ cannot stop listening without ending the connections that it accepted there, so the port stays open
-        as long as the group. ZAP is enforced, and once the join's handler is gone nobody is admitted.
+        as long as the group. ZAP is enforced, and once the join's handler is gone nobody is admitted. What strangers
+        leave at the monitor is for `sweep`.
         """
         self.socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
         self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
