@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from nova.config.schema import NAME_PATTERN, Deployment, NodeConfig
 
+# What libzmq dials; besides, Python refuses to look up a name with an empty or overlong label.
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+
 Problem = tuple[str, str]
 """A dotted key and what is wrong there."""
 
@@ -41,8 +44,10 @@ def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
 def _control(config: NodeConfig) -> Iterator[Problem]:
     control, deployment = config.control, config.deployment
     host, colon, port = control.address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         yield "control.address", f"expected host:port with a port up to 65535, got {control.address!r}"
+    elif not _is_host(host):
+        yield "control.address", f"expected a host name or numeric address before the port, got {host!r}"
     if control.dead_after_s <= control.heartbeat_s:
         known = f"control.heartbeat_s ({control.heartbeat_s} s)"
         yield "control.dead_after_s", f"{control.dead_after_s} s must be longer than {known}"
@@ -69,6 +74,19 @@ def _transport(config: NodeConfig) -> Iterator[Problem]:
         return
     if address.is_unspecified or address.is_multicast:
         yield "transport.host", f"{transport.host} is not an address that other engines can dial"
+
+
+def _is_host(text: str) -> bool:
+    """Whether this is a name or a numeric address, IPv6 with or without brackets. Nothing is looked up."""
+    if ":" not in text:
+        return _HOST.fullmatch(text) is not None
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _first_duplicate(names: Sequence[str]) -> str | None:

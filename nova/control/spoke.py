@@ -84,7 +84,10 @@ class Spoke:
         return self._dialogue if self._dialogue is not None and self._dialogue.stands else None
 
     async def run(self) -> None:
-        """Keeps a session until `close`; says goodbye however it ends. Raises PeerRefused if no retry can help."""
+        """Keeps a session until `close`; says goodbye however it ends.
+
+        Raises PeerRefused if no retry can help, and ControlError if the address is none that can be dialled.
+        """
         self._running = True
         self._context: sockets.Context = zmq.Context()
         try:
@@ -140,7 +143,11 @@ class Spoke:
         self._dialogue = Dialogue(self._hello(), self._address, self._control, self.counters, self._clock())
         over: Over | None = None
         try:
-            self._dealer.connect(self._endpoint)
+            try:
+                self._dealer.connect(self._endpoint)
+            except zmq.ZMQError as error:
+                over = Over(ControlError(f"cannot dial the coordinator at {self._address!r}: {error.strerror}"), True)
+                return over
             sockets.send(self._dealer, self._dialogue.hello(), f"coordinator at {self._address}")
             over = await self._converse(self._dialogue, monitor)
             return over

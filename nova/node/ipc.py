@@ -84,20 +84,27 @@ class EngineLines:
                 self._ready.nudge()
 
     async def run(self) -> None:
-        """Reads until cancelled. A flood at the socket slows this task alone, not the loop."""
+        """Reads until `close` or cancelled. A flood at the socket slows this task alone, not the loop."""
         self._ready = ready = sockets.Readiness(self._socket)
         try:
-            while True:
+            while not self._socket.closed:
                 await (asyncio.sleep(0) if self._read() else ready.wait(IDLE_S))
         finally:
-            self._ready = None
-            ready.close()
+            self._unwatch()
 
     def close(self) -> None:
-        """To be called when `run` has ended."""
+        """Ends `run` and removes the socket. Idempotent."""
+        self._unwatch()
         self._socket.close()
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _unwatch(self) -> None:
+        """Once only: after the socket is closed, its descriptor's number may be another's."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
+            ready.nudge()
 
     def _read(self) -> bool:
         """Reads a batch; True if there may be more."""

@@ -169,7 +169,6 @@ def test_a_sustained_flood_does_not_stall_the_loop_and_a_good_engine_is_heard() 
     asyncio.run(attack())
 
 
-
 def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else_anything() -> None:
     async def attack() -> None:
         async with daemon() as one:
@@ -216,6 +215,21 @@ def test_what_is_sent_arrives_with_a_rising_sequence_and_sending_to_nobody_is_an
             assert arrived == [encode(Heartbeat(5), 2), encode(Heartbeat(6), 3)]
 
     asyncio.run(send())
+
+
+def test_closing_ends_the_reader_that_still_waits_and_closing_again_is_fine() -> None:
+    async def close() -> None:
+        lines = EngineLines(lambda identity, message: None)
+        running = asyncio.create_task(lines.run())
+        await asyncio.sleep(0)
+        lines.close()
+        lines.close()
+        async with asyncio.timeout(ipc.IDLE_S / 2):
+            await running
+        with pytest.raises(EngineError, match="does not take messages"):
+            lines.send(b"E", Heartbeat(1))
+
+    asyncio.run(close())
 
 
 def test_only_we_may_enter_the_socket_s_folder_and_it_goes_with_us(folder: Path) -> None:
