@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as Line
 
 from nova.cli.output import Status, Text
 
@@ -42,35 +42,39 @@ def account(text: Text) -> RenderableType:
 
 def cluster(status: Status) -> RenderableType:
     """Nodes and engines of a running deployment."""
-    head = f"{escape(status.model) or 'no model'}: [bold]{status.state}[/bold]"
-    if status.transport:
-        head += f" over {status.transport}, generation {status.generation}"
+    serving = status.state == "serving"
+    head = Line.assemble(f"{status.model or 'no model'}: ", (status.state, "bold"))
+    if status.generation:
+        how = f"over {status.transport or 'no transport'}, generation {status.generation}"
+        head.append(f" {how}" if serving else f" (last {how})")
     nodes = Table(header_style="bold")
-    for column in ("node", "state", "heartbeat", "round trip", "memory", "machine", "transports"):
-        nodes.add_column(column)
+    for column in ("node", "state", "heartbeat", "round trip", "memory", "transports"):
+        nodes.add_column(column, no_wrap=column != "transports")
     for node in status.nodes:
         up = node.facts is not None
         offers = ", ".join(
-            offer.name if offer.unavailable is None else escape(f"{offer.name} ({offer.unavailable})")
+            offer.name if offer.unavailable is None else f"{offer.name} ({offer.unavailable})"
             for offer in node.transports
         )
         nodes.add_row(
-            node.name, node.state,
-            f"{node.heartbeat_age_s:.1f} s ago" if up else "", f"{node.rtt_ms:.2f} ms" if up else "",
-            _size(node.memory_bytes), escape(f"{node.facts.cpu}, {node.facts.system}") if node.facts else "", offers,
+            node.name, node.state, f"{node.heartbeat_age_s:.1f} s ago" if up else "",
+            f"{node.rtt_ms:.2f} ms" if up else "", _size(node.memory_bytes), Line(offers),
         )  # fmt: skip
+    machines = [Line(f"{node.name}: {node.facts.cpu}, {node.facts.system}") for node in status.nodes if node.facts]
     engines = Table(header_style="bold")
-    for column in ("stage", "node", "layers", "phase", "pid", "weights", "memory", ""):
-        engines.add_column(column)
+    for column in ("stage", "node", "layers", "phase", "pid", "weights", "memory"):
+        engines.add_column(column, no_wrap=True)
     for engine in status.engines:
         last = engine.first_layer + engine.layers - 1
         engines.add_row(
             str(engine.engine.rank), engine.node, f"{engine.first_layer}-{last}", engine.phase, str(engine.pid or ""),
-            _size(engine.weight_bytes), _size(engine.memory_bytes), escape(engine.detail),
+            _size(engine.weight_bytes), _size(engine.memory_bytes),
         )  # fmt: skip
-    why = [f"[yellow]{escape(reason)}[/yellow]" for reason in status.reasons] if status.state != "serving" else []
-    passed = [escape(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
-    return Group(head, nodes, engines, *passed, *why)
+    details = [Line(f"stage {each.engine.rank}: {each.detail}") for each in status.engines if each.detail]
+    passed = [Line(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
+    why = [] if serving else [Line(reason, style="yellow") for reason in status.reasons]
+    stages: list[RenderableType] = [engines, *details] if status.engines else []
+    return Group(head, nodes, *machines, *stages, *passed, *why)
 
 
 def _size(count: int) -> str:

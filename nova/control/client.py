@@ -28,6 +28,9 @@ from nova.wire.messages import (
     Welcome,
 )
 
+GRACE_S = 2.0
+"""What the coordinator's word on a passed deadline may take to come."""
+
 GenerateEvent = Accepted | Piece | Completed
 _Answer = Accepted | Piece | Completed | Failed | StatusReply
 _LAST = (Completed, Failed, StatusReply)
@@ -83,7 +86,8 @@ class Client:
         the request's deadline, ProtocolError if the prompt is too large.
         """
         done = False
-        self._open(ask, ask.request, "text", ask.deadline_s)
+        # The coordinator keeps the deadline and knows why it passed; ours is for one that does not answer.
+        self._open(ask, ask.request, "end of the text", ask.deadline_s + GRACE_S)
         try:
             while not done:
                 answer = await self._answer(ask.request)

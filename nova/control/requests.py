@@ -81,5 +81,5 @@ def _timeout(pending: _Pending, now: float) -> RequestTimeout:
     if pending.heard is None:
         news = "nothing came"
     else:
-        news = f"{pending.progress} parts came, the last {now - pending.heard:.1f} s ago"
+        news = f"{pending.progress} messages came, the last {now - pending.heard:.1f} s ago"
     return RequestTimeout(f"no {pending.awaited} from {pending.peer} within {now - pending.opened:.1f} s: {news}")

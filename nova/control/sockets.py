@@ -8,6 +8,8 @@ and helper tasks of zmq.asyncio sockets would be.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket as net
 from contextlib import suppress
 
@@ -72,7 +74,10 @@ async def bind(socket: Socket, address: str) -> int:
         numeric = found[0][4][0]
         socket.bind(f"tcp://[{numeric}]:{port}" if ":" in str(numeric) else f"tcp://{numeric}:{port}")
     except (OSError, zmq.ZMQError) as error:
-        raise ControlError(f"cannot listen on {address}: {error.strerror}; is another coordinator running?") from error
+        hint = "is another coordinator running?"
+        if error.errno == errno.EADDRNOTAVAIL:
+            hint = "set control.address to an address of this machine"
+        raise ControlError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}; {hint}") from error
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
 

@@ -90,6 +90,7 @@ class Coordinator:
         if session.role != "worker":
             self._serving.abandon(session.id)
         elif self._workers.get(session.name) is session:
+            log.warning("node left", node=session.name, reason=why)
             del self._workers[session.name]
             self._step(self._deployment.node_left(session.name, why, self._clock()))
 

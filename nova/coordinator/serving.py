@@ -108,7 +108,8 @@ class Serving:
     def advance(self, now: float) -> None:
         """Begin what may begin, and end what is past its deadline."""
         for request in [each for each in (*self._active.values(), *self._queue) if now >= each.deadline]:
-            self.fail(request, f"the deadline of {request.generate.deadline_s:g} s passed")
+            why = "" if self._deployment.state == "serving" else f": {self._deployment.why_not}"
+            self.fail(request, f"the deadline of {request.generate.deadline_s:g} s passed{why}")
         if self._deployment.state != "serving":
             for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
                 self.fail(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")

@@ -41,8 +41,17 @@ def status(
             for each in deployment.engines.values()
         ],
         counters=dict(counters),
-        reasons=[problem] if problem else deployment.reasons,
+        reasons=[problem] if problem else [*deployment.reasons, *_present(deployment)],
     )  # fmt: skip
+
+
+def _present(deployment: Deployment) -> list[str]:
+    """What it waits for now, where the last failure does not say it."""
+    told = deployment.state in ("serving", "stopped") or (deployment.state == "failed" and not deployment.missing)
+    if told or not deployment.split:
+        return []
+    missing = ", ".join(deployment.missing)
+    return [f"waiting for {missing} to join"] if missing else [deployment.why_not]
 
 
 def _node(name: str, session: Session | None, now: float) -> NodeStatus:

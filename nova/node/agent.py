@@ -58,6 +58,9 @@ class NodeAgent:
         self._blas: Blas = choose(config.engine.cpu_blas)
         if self._blas.advice:
             log.warning(self._blas.advice)
+        for offer in offers:
+            if offer.unavailable is not None:
+                log.warning("transport cannot be offered", transport=offer.name, reason=offer.unavailable)
 
     @property
     def endpoint(self) -> str:
@@ -96,7 +99,7 @@ class NodeAgent:
             self._stop(engine, "the session with the coordinator began anew")
 
     def lost(self, why: str) -> None:
-        log.warning("coordinator lost", reason=why)
+        log.debug("no session", reason=why)  # the spoke says so itself, once for each reason
 
     def received(self, message: Message) -> None:
         match message:

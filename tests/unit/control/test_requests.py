@@ -75,4 +75,4 @@ def test_a_timeout_says_what_was_awaited_from_whom_and_what_came() -> None:
     requests.progress("b", 2.0)
     silent, slow = (str(error) for _, error in requests.expire(5.0))
     assert silent == "no status from the coordinator within 5.0 s: nothing came"
-    assert slow == "no text from the coordinator within 5.0 s: 1 parts came, the last 3.0 s ago"
+    assert slow == "no text from the coordinator within 5.0 s: 1 messages came, the last 3.0 s ago"
