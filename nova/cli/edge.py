@@ -3,50 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from typing import Any, NoReturn
 
 import structlog
 import typer
 
+from nova.cli import interrupt
 from nova.cli.output import Output, Problem, emit
 from nova.cli.show import err
 from nova.errors import NovaError
 
-INTERRUPTED = 130
+
+def _problem(reason: str) -> Output:
+    return Problem(error=reason)
 
 
-def run(work: Coroutine[Any, Any, Output], json: bool) -> None:
+Tell = Callable[[str], Output]
+"""From why a command failed to what it prints as JSON then."""
+
+
+def run(work: Coroutine[Any, Any, Output], json: bool, tell: Tell = _problem) -> None:
     """Run a command to its end. A NovaError is told in one line, and as JSON where JSON was asked for."""
     _quiet_logs()
     try:
-        result = asyncio.run(_interruptible(work))
+        result = _interruptible(work)
     except NovaError as error:
-        fail(error, json)
-    except (asyncio.CancelledError, KeyboardInterrupt):
+        fail(error, json, tell)
+    except asyncio.CancelledError:
         err.print("interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(interrupt.INTERRUPTED) from None
     if json:
         emit(result)
 
 
-def fail(error: NovaError, json: bool) -> None:
+def fail(error: NovaError, json: bool, tell: Tell = _problem) -> NoReturn:
     """Say why, and end with status 1."""
     err.print(f"[bold red]error[/bold red] {type(error).__name__}: ", end="")
     err.print(str(error), markup=False, soft_wrap=True)
     if json:
-        emit(Problem(error=str(error)))
+        emit(tell(str(error)))
     raise typer.Exit(1) from None
 
 
-async def _interruptible(work: Coroutine[Any, Any, Output]) -> Output:
+def _interruptible(work: Coroutine[Any, Any, Output]) -> Output:
     """SIGTERM and Ctrl-C cancel the work once, so that it cleans up; a second one has no further effect."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    return await task
+    with closing(work), asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(work)
+        with interrupt.calls(lambda: _cancel(loop, task)):
+            return loop.run_until_complete(task)
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Output]) -> None:
+    """Through the loop, which may be asleep, and which must not be changed in the middle of a step."""
+    loop.call_soon_threadsafe(task.cancel)
 
 
 def _quiet_logs() -> None:

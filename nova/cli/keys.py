@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from nova import paths
 from nova.cli import edge, options
 from nova.cli.output import Keys, emit
 from nova.cli.show import out
@@ -19,19 +18,24 @@ Name = Annotated[str, typer.Argument(help="The node's name; `client` is the key 
 
 
 @app.command()
-def new(name: Name, json: options.Json = False) -> None:
-    """Make a new key pair. The secret stays in $NOVA_HOME/keys, readable by you alone."""
+def new(name: Name, config: options.Config = None, set_: options.Set = None, json: options.Json = False) -> None:
+    """Make a new key pair. The secret stays in the home's folder `keys`, readable by you alone."""
     try:
-        _store().new(name)
+        store = KeyStore(options.home(config, set_))
+        store.new(name)
     except NovaError as error:
         edge.fail(error, json)
-    _print(json, only=name)
+    _print(store, json, only=name)
 
 
 @app.command()
-def show(json: options.Json = False) -> None:
+def show(config: options.Config = None, set_: options.Set = None, json: options.Json = False) -> None:
     """Show our public keys, and those we trust."""
-    _print(json)
+    try:
+        store = KeyStore(options.home(config, set_))
+    except NovaError as error:
+        edge.fail(error, json)
+    _print(store, json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a public key may begin with a dash
@@ -39,22 +43,20 @@ def trust(
     name: Name,
     public: Annotated[str, typer.Argument(help="The public key that `nova keys show` prints over there.")],
     replace: Annotated[bool, typer.Option(help="Withdraw the key that stands under this name.")] = False,
+    config: options.Config = None,
+    set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
     """Let the holder of a key in, under a name."""
     try:
-        _store().trust(name, public, replace)
+        store = KeyStore(options.home(config, set_))
+        store.trust(name, public, replace)
     except NovaError as error:
         edge.fail(error, json)
-    _print(json)
+    _print(store, json)
 
 
-def _store() -> KeyStore:
-    return KeyStore(paths.home())
-
-
-def _print(json: bool, only: str = "") -> None:
-    store = _store()
+def _print(store: KeyStore, json: bool, only: str = "") -> None:
     try:
         own = {name: store.load(name).public for name in store.own() if only in ("", name)}
         trusted = {name: public for public, name in sorted(store.trusted().items(), key=lambda item: item[1])}

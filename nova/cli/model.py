@@ -1,4 +1,4 @@
-"""`nova model`: bring a model into $NOVA_HOME/models, and look at one."""
+"""`nova model`: bring a model into the home's folder `models`, and look at one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def import_(
     out_: Annotated[Path | None, typer.Option("--out", help="Write to this folder instead.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16 or keep; empty suits this machine.")] = "",
     overwrite: Annotated[bool, typer.Option(help="Replace an existing model.")] = False,
+    config: options.Config = None,
+    set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
     """Turn a GGUF file into an mlx-lm model folder."""
     try:
-        folder = _target(file, name, out_)
+        folder = _target(file, name, out_, options.home(config, set_))
         card = _import(file, folder, dtype or None, overwrite)
     except NovaError as error:
         edge.fail(error, json)
@@ -40,24 +42,26 @@ def import_(
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(help="Folder, name in $NOVA_HOME/models, or hub id.")],
+    config: options.Config = None,
+    set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
     """Show what a model folder holds."""
     try:
-        folder = locate(model, paths.home())
+        folder = locate(model, options.home(config, set_))
         card = read_card(folder)
     except NovaError as error:
         edge.fail(error, json)
     _print(model, folder, card, json)
 
 
-def _target(file: Path, name: str, folder: Path | None) -> Path:
+def _target(file: Path, name: str, folder: Path | None, home: Path) -> Path:
     if name and folder:
         raise ConfigError("--name and --out exclude each other: a name is a folder in $NOVA_HOME/models")
     name = name or file.stem
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"--name: {name!r} is a path; expected a plain name, or use --out")
-    return folder or paths.ensure(paths.models(paths.home())) / name
+    return folder or paths.ensure(paths.models(home)) / name
 
 
 def _import(file: Path, folder: Path, dtype: str | None, overwrite: bool) -> ModelCard:

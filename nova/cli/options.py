@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from nova import paths
+from nova.config.load import load
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text to go on from; - reads standard input.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")]
@@ -17,3 +20,8 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed giv
 Deadline = Annotated[float, typer.Option("--deadline", min=1.0, help="Seconds after which the request is given up.")]
 Config = Annotated[Path | None, typer.Option("--config", help="Configuration file; see conf/nova.toml.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the configuration; may be repeated.")]
+
+
+def home(config: Path | None, settings: list[str] | None) -> Path:
+    """The home folder of the node that these options describe. Raises ConfigError."""
+    return paths.home(load(config, settings or []).home)

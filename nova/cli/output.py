@@ -17,8 +17,11 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Text(Output, frozen=True, kw_only=True):
-    """`nova run --json` and `nova generate --json`. `tokens` holds the stop token, when one ended the text;
-    `error` is "" unless the text was cut off, and then says what died."""
+    """`nova run --json` and `nova generate --json`. `tokens` holds the stop token, when one ended the text.
+
+    `error` is "" unless the text was cut off, and then says what died; the exit status is 1, `finish` is "error",
+    and what the account at the end would have told is 0 or empty.
+    """
 
     text: str
     tokens: list[int]
@@ -70,7 +73,7 @@ class Model(Output, frozen=True, kw_only=True):
 
 
 class Problem(Output, frozen=True, kw_only=True):
-    """What a command prints instead when it could not do its work; its exit status is then not 0."""
+    """What a command prints instead when it could not do its work, not even in part; its exit status is then not 0."""
 
     error: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,13 +11,13 @@ from nova import paths
 from nova.cli import edge, options
 from nova.cli.output import Status, Text
 from nova.cli.show import account, cluster, out
-from nova.cli.stream import ask, follow
+from nova.cli.stream import Received, ask, follow
 from nova.clock import Deadline
 from nova.config.load import load
 from nova.control.client import Client
 from nova.control.credentials import CLIENT_KEY, server_key
 from nova.control.keys import KeyStore
-from nova.errors import NovaError
+from nova.errors import KeyFileError, NovaError
 from nova.wire.messages import Generate
 
 CONNECT_S = 5.0
@@ -39,7 +40,8 @@ def generate(
         request = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
     except NovaError as error:
         edge.fail(error, json)
-    edge.run(_generate(config, set_ or [], request, json), json)
+    received = Received()
+    edge.run(_generate(config, set_ or [], request, received, json), json, received.cut_off)
 
 
 def status(config: options.Config = None, set_: options.Set = None, json: options.Json = False) -> None:
@@ -47,9 +49,11 @@ def status(config: options.Config = None, set_: options.Set = None, json: option
     edge.run(_status(config, set_ or [], json), json)
 
 
-async def _generate(config: Path | None, settings: list[str], request: Generate, json: bool) -> Text:
+async def _generate(
+    config: Path | None, settings: list[str], request: Generate, received: Received, json: bool
+) -> Text:
     async with _connect(config, settings) as client:
-        text = await follow(client, request, quiet=json)
+        text = await follow(client, request, received, quiet=json)
     if not json:
         out.print()
         out.print(account(text))
@@ -71,7 +75,12 @@ async def _connect(config: Path | None, settings: list[str]) -> AsyncIterator[Cl
     """A session with the coordinator, by the key of this user. Raises ControlError and ConfigError."""
     node = load(config, settings)
     home = paths.home(node.home)
-    server, key = server_key(node, home), KeyStore(home).ensure(CLIENT_KEY)
+    try:
+        server, key = server_key(node, home), KeyStore(home).ensure(CLIENT_KEY)
+    except KeyFileError as error:
+        if not node.home:
+            raise
+        raise KeyFileError(f"{error}, with --set {shlex.quote(f'home={home}')}") from error
     deadline = Deadline.after(CONNECT_S)
     async with Client.connect(node.control.address, server, key, CLIENT_KEY, deadline, node.control) as client:
         yield client

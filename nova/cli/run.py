@@ -12,7 +12,7 @@ from nova import paths
 from nova.cli import edge, options
 from nova.cli.output import Text
 from nova.cli.show import account, err, out
-from nova.cli.stream import ask, follow
+from nova.cli.stream import Received, ask, follow
 from nova.config.load import load
 from nova.errors import ConfigError, GenerationError, NodeLost, NovaError
 from nova.local.cluster import ClusterPlan, LocalCluster, running
@@ -50,7 +50,8 @@ def command(
         plan = make_plan(nodes, model, split, transport, set_ or [], home)
     except NovaError as error:
         edge.fail(error, json)
-    edge.run(_run(plan, home, generate, json), json)
+    received = Received()
+    edge.run(_run(plan, home, generate, received, json), json, received.cut_off)
 
 
 def make_plan(nodes: int, model: str, split: str, transport: str, settings: list[str], home: Path) -> ClusterPlan:
@@ -76,12 +77,12 @@ def parse_split(text: str) -> list[int]:
         raise ConfigError(f"--split: expected numbers with commas, as in 18,12, got {text!r}") from None
 
 
-async def _run(plan: ClusterPlan, home: Path, generate: Generate, json: bool) -> Text:
+async def _run(plan: ClusterPlan, home: Path, generate: Generate, received: Received, json: bool) -> Text:
     if not json:
         err.print(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {plan.model}", style="dim", markup=False)
     async with running(plan, home) as cluster, cluster.client() as client:
         try:
-            text = await follow(client, generate, quiet=json)
+            text = await follow(client, generate, received, quiet=json)
         except (GenerationError, NodeLost) as error:
             raise GenerationError(await _with_casualties(cluster, str(error))) from error
     if not json:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 
 from rich.markup import escape
 from rich.status import Status as Spinner
 
-from nova.cli.output import Text
+from nova.cli.output import Output, Problem, Text
 from nova.cli.show import err, out
 from nova.control.client import Client
 from nova.errors import ConfigError, NovaError
@@ -17,6 +18,54 @@ from nova.ids import new_request_id
 from nova.wire.messages import Accepted, Completed, Generate, Piece, Sampling, StatusReply
 
 WATCH_S = 0.5
+
+
+@dataclass
+class Received:
+    """What has come of a request so far."""
+
+    prompt_tokens: int = 0
+    pieces: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.pieces.append(piece.text)
+        self.tokens.extend(piece.tokens)
+
+    def complete(self, done: Completed) -> Text:
+        """The text and its account."""
+        return Text(
+            text="".join(self.pieces),
+            tokens=self.tokens,
+            finish=done.finish,
+            prompt_tokens=done.prompt_tokens,
+            completion_tokens=done.completion_tokens,
+            ttft_s=done.ttft_s,
+            prefill_tok_s=done.prefill_tok_s,
+            decode_tok_s=done.decode_tok_s,
+            transport=done.transport,
+            stages=done.stages,
+            breakdown=done.breakdown,
+        )
+
+    def cut_off(self, reason: str) -> Output:
+        """What there is, when no more will come."""
+        if not self.tokens:
+            return Problem(error=reason)
+        return Text(
+            text="".join(self.pieces),
+            tokens=self.tokens,
+            finish="error",
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=len(self.tokens),
+            ttft_s=0.0,
+            prefill_tok_s=0.0,
+            decode_tok_s=0.0,
+            transport="",
+            stages=[],
+            breakdown=[],
+            error=reason,
+        )
 
 
 def ask(
@@ -32,10 +81,11 @@ def ask(
     return Generate(new_request_id(), prompt, max_tokens, sampling, chat, deadline_s)
 
 
-async def follow(client: Client, generate: Generate, quiet: bool) -> Text:
-    """Print text as it comes, unless `quiet`, and return the account. What is awaited is shown meanwhile."""
-    pieces: list[str] = []
-    tokens: list[int] = []
+async def follow(client: Client, generate: Generate, received: Received, quiet: bool) -> Text:
+    """Print text as it comes, unless `quiet`, and return the account. What is awaited is shown meanwhile.
+
+    What has come is in `received`, also after an error.
+    """
     with err.status("waiting for the cluster") as spinner:
         watcher = asyncio.create_task(_watch(client, spinner))
         try:
@@ -43,20 +93,19 @@ async def follow(client: Client, generate: Generate, quiet: bool) -> Text:
                 async for event in events:
                     match event:
                         case Accepted():
-                            pass
+                            received.prompt_tokens = event.prompt_tokens
                         case Piece():
                             spinner.stop()
-                            pieces.append(event.text)
-                            tokens.extend(event.tokens)
+                            received.add(event)
                             if not quiet:
                                 out.out(event.text, end="", highlight=False)
                                 out.file.flush()
                         case Completed():
                             if not quiet:
                                 out.out("")
-                            return _text(event, "".join(pieces), tokens)
+                            return received.complete(event)
         except NovaError:
-            if pieces and not quiet:
+            if received.pieces and not quiet:
                 out.out("")
             raise
         finally:
@@ -83,19 +132,3 @@ def describe(status: StatusReply) -> str:
         return "opening the model"
     missing = [node.name for node in status.nodes if node.state == "missing"]
     return f"waiting for {', '.join(missing)}" if missing else f"the deployment is {status.state}"
-
-
-def _text(done: Completed, text: str, tokens: list[int]) -> Text:
-    return Text(
-        text=text,
-        tokens=tokens,
-        finish=done.finish,
-        prompt_tokens=done.prompt_tokens,
-        completion_tokens=done.completion_tokens,
-        ttft_s=done.ttft_s,
-        prefill_tok_s=done.prefill_tok_s,
-        decode_tok_s=done.decode_tok_s,
-        transport=done.transport,
-        stages=done.stages,
-        breakdown=done.breakdown,
-    )

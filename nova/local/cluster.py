@@ -10,10 +10,11 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -156,8 +157,24 @@ async def running(plan: ClusterPlan, home: Path) -> AsyncIterator[LocalCluster]:
         await cluster.start()
         yield cluster
     finally:
-        await asyncio.shield(cluster.stop())
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            await _to_its_end(cluster.stop())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` whatever cancels come meanwhile; the last of them is raised when it is done."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as again:
+            cancelled = again
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _sweep_folders(base: Path) -> None:

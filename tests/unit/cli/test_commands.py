@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nova import __version__
-from nova.cli.main import app
+from nova.cli.app import app
 from nova.cli.output import OUTPUTS
 from nova.cli.run import make_plan, parse_split
 from nova.errors import ConfigError, ModelError, NovaError
@@ -103,6 +104,30 @@ def test_what_is_wrong_with_a_key_is_said(nova_home: Path) -> None:
     assert said("keys", "trust", "c", public, "--replace")["trusted"] == {"c": public}
 
 
+def test_keys_go_where_the_configuration_puts_its_home(nova_home: Path, tmp_path: Path) -> None:
+    file, home = tmp_path / "node.toml", tmp_path / "my other home"
+    file.write_text(f"home = {json.dumps(str(home))}\n")
+    public = said("keys", "new", "a", "--config", str(file))["own"]["a"]
+    assert (home / "keys" / "a.key").exists()
+    said("keys", "trust", "b", public, "--set", f"home={home}")
+    assert said("keys", "show", "--config", str(file)) == {"own": {"a": public}, "trusted": {"b": public}}
+    assert said("keys", "show") == {"own": {}, "trusted": {}}
+    for command in (("show",), ("new", "a"), ("trust", "b", public)):
+        assert "nowhere: cannot be read" in problem("keys", *command, "--config", str(tmp_path / "nowhere"))
+
+
+def test_the_remedy_for_a_missing_key_works_as_it_is_told(nova_home: Path, tmp_path: Path) -> None:
+    file, home = tmp_path / "node.toml", tmp_path / "my other home"
+    file.write_text(f"home = {json.dumps(str(home))}\n")
+    elsewhere = ("--config", str(file), "--set", "control.address=192.0.2.1:29200")
+    hint = problem("status", *elsewhere)
+    assert "no key is trusted as 'coordinator'" in hint
+    remedy = shlex.split(hint.partition("with ")[2])
+    public = said("keys", "new", "somebody")["own"]["somebody"]
+    said("keys", "trust", "coordinator", public, *remedy)
+    assert said("keys", "show", "--config", str(file))["trusted"] == {"coordinator": public}
+
+
 # --- model ----------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +147,15 @@ def test_a_gguf_is_imported_under_its_name_and_shown(nova_home: Path, tmp_path: 
     assert "small" in problem("model", "import", str(tmp_path / "small.gguf"))
     assert said("model", "import", str(tmp_path / "small.gguf"), "--overwrite") == imported
     assert said("model", "import", str(tmp_path / "small.gguf"), "--name", "other")["name"] == "other"
+
+
+def test_models_lie_where_the_configuration_puts_its_home(nova_home: Path, tmp_path: Path) -> None:
+    home = tmp_path / "other"
+    tiny_gguf(tmp_path / "small.gguf")
+    imported = said("model", "import", str(tmp_path / "small.gguf"), "--set", f"home={home}")
+    assert imported["folder"] == str(home / "models" / "small")
+    assert said("model", "show", "small", "--set", f"home={home}") == imported
+    assert "not found" in problem("model", "show", "small")
 
 
 def test_what_is_wrong_with_a_model_is_said(nova_home: Path, tmp_path: Path) -> None:

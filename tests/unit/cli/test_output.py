@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from msgspec import inspect
 from rich.console import Console
 
-from nova.cli.output import OUTPUTS, Status, Text, emit
+from nova.cli.output import OUTPUTS, Problem, Status, Text, emit
 from nova.cli.show import account, cluster
-from nova.cli.stream import describe
+from nova.cli.stream import Received, describe
 from nova.wire.messages import (
     EngineKey,
     EngineStatus,
     NodeFacts,
     NodeStatus,
+    Piece,
     Share,
     StageShare,
     StatusReply,
@@ -131,3 +132,16 @@ def test_a_deployment_that_serves_has_no_reasons_to_show() -> None:
 def test_the_spinner_says_what_is_awaited(state: str, line: str) -> None:
     fields = {name: getattr(status(state=state), name) for name in Status.__struct_fields__}
     assert describe(StatusReply(request="r", **fields)) == line
+
+
+def test_a_text_that_was_cut_off_keeps_what_had_come() -> None:
+    received = Received(prompt_tokens=3)
+    for piece in (Piece("r", [1, 2], "a"), Piece("r", [3], "b")):
+        received.add(piece)
+    cut = received.cut_off("node b died")
+    assert isinstance(cut, Text)
+    assert (cut.text, cut.tokens, cut.error, cut.completion_tokens) == ("ab", [1, 2, 3], "node b died", 3)
+
+
+def test_where_nothing_had_come_there_is_only_the_problem() -> None:
+    assert Received(prompt_tokens=3).cut_off("node b died") == Problem(error="node b died")
