@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from nova import paths
 from nova.cli import edge, options
 from nova.cli.output import Text
 from nova.cli.show import account, err, out
@@ -46,7 +45,7 @@ def command(
     """Run a model over N nodes of this machine, print the text, and take everything down again."""
     try:
         generate = ask(prompt, chat, max_tokens, temperature, top_p, seed, deadline)
-        home = paths.home()
+        home = options.home(None, set_)
         plan = make_plan(nodes, model, split, transport, set_ or [], home)
     except NovaError as error:
         edge.fail(error, json)

@@ -101,11 +101,10 @@ class LocalCluster:
         return daemon
 
     def _settings(self, index: int) -> list[str]:
-        """What makes a daemon one of this cluster; the plan's own settings come last and win."""
+        """What makes a daemon one of this cluster; the plan's own settings come later and win, but for the home."""
         plan, names = self.plan, self.plan.names
         settings = [
             setting("name", names[index]),
-            setting("home", str(self.folder)),
             setting("role", "worker" if index else "coordinator"),
             setting("control.coordinator", names[0]),
             setting("control.address", self.address or "127.0.0.1:0"),
@@ -117,7 +116,8 @@ class LocalCluster:
         if not index:
             settings += [setting("deployment.model", plan.model), setting("deployment.nodes", names)]
             settings.append(setting("deployment.split", list(plan.split)))
-        return [*settings, *plan.settings, *(plan.node_settings[index] if index < len(plan.node_settings) else ())]
+        settings += [*plan.settings, *(plan.node_settings[index] if index < len(plan.node_settings) else ())]
+        return [*settings, setting("home", str(self.folder))]
 
     def _sweep(self) -> None:
         """Engines end by their lifelines; this proves it, and helps where it did not happen."""

@@ -218,6 +218,8 @@ def test_a_plan_names_its_nodes_and_finds_its_model(nova_home: Path) -> None:
 
 def test_a_run_that_cannot_start_fails_in_one_line(nova_home: Path) -> None:
     assert "not found" in problem("run", "-m", "missing", "-p", "hello")
+    elsewhere = nova_home / "elsewhere"
+    assert str(elsewhere) in problem("run", "-m", "missing", "-p", "hello", "--set", f"home={elsewhere}")
     assert "pigeon" in problem("run", "-m", "emulated:seed", "-p", "hello", "--transport", "pigeon")
 
 

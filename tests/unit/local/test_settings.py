@@ -72,3 +72,8 @@ def test_how_a_daemon_ended_is_told_in_words(tmp_path: Path) -> None:
         assert await daemon.ended() == f"the daemon a (pid {daemon.pid}) was killed by {signal_name(9)}"
 
     asyncio.run(kill())
+
+
+def test_the_home_of_a_plan_does_not_take_the_cluster_s_own_keys_from_it(tmp_path: Path) -> None:
+    cluster = LocalCluster(ClusterPlan(1, "emulated:seed", settings=["home=/elsewhere"]), tmp_path)
+    assert load(None, cluster._settings(0)).home == str(tmp_path)
