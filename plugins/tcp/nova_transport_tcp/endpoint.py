@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,12 +12,10 @@ from nova.errors import FormingFailed
 from nova.transport.api import Endpoint, Group, Rendezvous, Seat
 from nova.transport.network import family
 from nova.wire import phases
+from nova_transport_tcp.config import TcpConfig
 from nova_transport_tcp.errors import NAME, translate
 from nova_transport_tcp.forming import Forming
 from nova_transport_tcp.group import TcpGroup
-
-if TYPE_CHECKING:
-    from nova_transport_tcp.transport import TcpConfig
 
 BACKLOG = 1024
 """Connections that the kernel holds for us; a flood of strangers must not crowd out the SYN of a peer."""

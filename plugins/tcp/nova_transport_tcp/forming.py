@@ -12,7 +12,6 @@ import os
 import selectors
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,10 +21,8 @@ from nova.transport.api import Seat
 from nova.transport.network import family
 from nova.transport.ticket import Admitted, Handshake, Stranger, admit, greet
 from nova.wire import phases
+from nova_transport_tcp.config import TcpConfig
 from nova_transport_tcp.errors import NAME
-
-if TYPE_CHECKING:
-    from nova_transport_tcp.transport import TcpConfig
 
 log = structlog.get_logger(__name__)
 

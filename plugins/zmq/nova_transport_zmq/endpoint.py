@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
@@ -12,14 +11,12 @@ from nova.clock import Deadline
 from nova.errors import FormingFailed
 from nova.transport.api import Endpoint, Group, Rendezvous, Seat
 from nova.wire import phases
+from nova_transport_zmq.config import ZmqConfig
 from nova_transport_zmq.errors import NAME, translate
 from nova_transport_zmq.forming import Card, Forming
 from nova_transport_zmq.group import ZmqGroup
 from nova_transport_zmq.wire import LANES, Wire
 from nova_transport_zmq.zap import Doorman
-
-if TYPE_CHECKING:
-    from nova_transport_zmq.transport import ZmqConfig
 
 
 class ZmqEndpoint(Endpoint):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -19,12 +18,10 @@ from nova.errors import FormingFailed
 from nova.transport.api import Seat
 from nova.transport.ticket import Admitted, Handshake, Stranger, admit, greet
 from nova.wire import phases
+from nova_transport_zmq.config import ZmqConfig
 from nova_transport_zmq.errors import NAME
 from nova_transport_zmq.wire import LANES, Wire, bracketed, password
 from nova_transport_zmq.zap import Doorman, credential
-
-if TYPE_CHECKING:
-    from nova_transport_zmq.transport import ZmqConfig
 
 log = structlog.get_logger(__name__)
 

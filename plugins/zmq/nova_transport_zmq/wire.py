@@ -7,16 +7,13 @@ by one thread at a time, and so is its monitor: whoever reads or polls it holds 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from nova.transport.api import Seat
 from nova.transport.ticket import proof
-
-if TYPE_CHECKING:
-    from nova_transport_zmq.transport import ZmqConfig
+from nova_transport_zmq.config import ZmqConfig
 
 CHUNK = 1 << 20
 """Bytes of a large part per frame: the copies at both ends then overlap with ZeroMQ's I/O thread."""
