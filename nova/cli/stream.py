@@ -71,10 +71,10 @@ class Received:
 def ask(
     prompt: str, chat: bool, max_tokens: int, temperature: float, top_p: float, seed: int, deadline_s: float
 ) -> Generate:
-    """The request; the prompt "-" is read from standard input. Raises ConfigError when that is not text."""
+    """The request; the prompt "-" is read from standard input, without its last newline. Raises ConfigError when that is not text."""
     if prompt == "-":
         try:
-            prompt = sys.stdin.read()
+            prompt = sys.stdin.read().removesuffix("\n")
         except UnicodeDecodeError as error:
             raise ConfigError(f"--prompt -: standard input is not UTF-8 text (byte {error.start})") from error
     sampling = Sampling(temperature, top_p, seed)
