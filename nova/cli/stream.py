@@ -71,7 +71,10 @@ class Received:
 def ask(
     prompt: str, chat: bool, max_tokens: int, temperature: float, top_p: float, seed: int, deadline_s: float
 ) -> Generate:
-    """The request; the prompt "-" is read from standard input, without its last newline. Raises ConfigError when that is not text."""
+    """The request; a prompt of "-" is read from standard input, without its last newline.
+
+    Raises ConfigError when that is not text.
+    """
     if prompt == "-":
         try:
             prompt = sys.stdin.read().removesuffix("\n")
