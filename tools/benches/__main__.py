@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from benches.report import Report, show
+from nova.log import setup
 
 BENCHES = {
     "blas": "what a preloaded OpenBLAS is worth to MLX on Linux",
@@ -33,6 +34,7 @@ def main() -> int:
         for name, what in BENCHES.items():
             print(f"{name:12} {what}")
         return 0
+    setup("warning")  # to standard error: standard output is the report's alone
     begun = time.monotonic()
 
     def progress(what: str) -> None:
