@@ -67,11 +67,6 @@ class NodeAgent:
         """Where the engines' socket is."""
         return self._lines.endpoint
 
-    @property
-    def drops(self) -> dict[str, int]:
-        """Frames dropped at the engines' socket, by cause."""
-        return dict(self._lines.counters)
-
     def hello(self) -> Hello:
         return Hello(self._config.name, "worker", __version__, self._facts, self._offers)
 
