@@ -69,18 +69,17 @@ class Forming:
     def run(self) -> dict[int, socket.socket]:
         """The peers' sockets by rank, non-blocking. Raises FormingFailed or OSError, with nothing left open."""
         try:
-            if self._listener is not None:
-                self._selector.register(self._listener, selectors.EVENT_READ)
-            while len(self._peers) < self._seat.size - 1:
-                if self._deadline.expired:
-                    raise self._failed(self._missing())
-                self._turn()
-            for rank, sock in self._peers.items():
-                self._tune(rank, sock)
-        except BaseException:
-            for sock in self._peers.values():
-                sock.close()
-            raise
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._close_peers)
+                if self._listener is not None:
+                    self._selector.register(self._listener, selectors.EVENT_READ)
+                while len(self._peers) < self._seat.size - 1:
+                    if self._deadline.expired:
+                        raise self._failed(self._missing())
+                    self._turn()
+                for rank, sock in self._peers.items():
+                    self._tune(rank, sock)
+                undo.pop_all()  # formed: the sockets are the caller's
         finally:
             for candidate in self._candidates:
                 candidate.sock.close()
@@ -88,6 +87,10 @@ class Forming:
             if self._strangers:
                 log.warning("strangers dropped", transport=NAME, count=self._strangers, last=self._notes.get(None))
         return self._peers
+
+    def _close_peers(self) -> None:
+        for sock in self._peers.values():
+            sock.close()
 
     def _turn(self) -> None:
         for rank in [rank for rank, when in self._redials.items() if when.expired]:
