@@ -83,7 +83,7 @@ def named(config: NodeConfig) -> NodeConfig:
 async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
     """Run the node until a signal, the end of the lifeline, or an error of one of its parts."""
     keys = node_keys(config, home)
-    offered = offers(config.transport.order, config.transport.options, config.transport.host)
+    offered = offers(config.transport.allowed, config.transport.options, config.transport.hosts)
     async with AsyncExitStack() as ending:  # from the bottom to the top of this text, when it ends
         agent = NodeAgent(config, home, offered)
         ending.push_async_callback(agent.close)

@@ -9,7 +9,7 @@ import sys
 
 import msgspec
 
-from nova.wire.messages import EngineStatus, NodeStatus, Share, StageShare
+from nova.wire.values import EngineStatus, NodeStatus, Share, StageShare
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):

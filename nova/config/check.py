@@ -11,6 +11,8 @@ from nova.config.schema import NAME_PATTERN, Deployment, NodeConfig
 # What libzmq dials; besides, Python refuses to look up a name with an empty or overlong label.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
+TRUSTED_WORDS = ("loopback", "thunderbolt")
+
 Problem = tuple[str, str]
 """A dotted key and what is wrong there."""
 
@@ -62,18 +64,40 @@ def _control(config: NodeConfig) -> Iterator[Problem]:
 
 def _transport(config: NodeConfig) -> Iterator[Problem]:
     transport = config.transport
-    if not transport.order:
-        yield "transport.order", "is empty: name at least one transport"
-    twice = _first_duplicate(transport.order)
-    if twice is not None:
-        yield "transport.order", f"{twice!r} stands there twice"
+    if not transport.allowed:
+        yield "transport.order", "allows nothing: name at least one transport that transport.deny does not"
+    for key in ("order", "allow", "deny", "side", "hosts"):
+        twice = _first_duplicate(getattr(transport, key))
+        if twice is not None:
+            yield f"transport.{key}", f"{twice!r} stands there twice"
+    for index, network in enumerate(transport.trusted):
+        if network not in TRUSTED_WORDS and not _is_network(network):
+            known = ", ".join(TRUSTED_WORDS)
+            yield f"transport.trusted[{index}]", f"expected {known} or a network as 192.168.2.0/24, got {network!r}"
+    for index, host in enumerate(transport.hosts):
+        if not _is_host(host.partition("%")[0]):
+            yield f"transport.hosts[{index}]", f"expected an address or a name such as 192.168.2.1, got {host!r}"
+        elif _is_nobody(host):
+            yield f"transport.hosts[{index}]", f"{host} is not an address that other engines can dial"
+    if transport.hold_max_s < transport.hold_s:
+        yield "transport.hold_max_s", f"{transport.hold_max_s} s must not be shorter than hold_s ({transport.hold_s} s)"
+
+
+def _is_network(text: str) -> bool:
     try:
-        address = ipaddress.ip_address(transport.host)
+        ipaddress.ip_network(text)
     except ValueError:
-        yield "transport.host", f"expected a numeric address such as 192.168.2.1, got {transport.host!r}"
-        return
-    if address.is_unspecified or address.is_multicast:
-        yield "transport.host", f"{transport.host} is not an address that other engines can dial"
+        return False
+    return True
+
+
+def _is_nobody(host: str) -> bool:
+    """Whether this is a numeric address at which no peer can be."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_unspecified or address.is_multicast
 
 
 def _is_host(text: str) -> bool:

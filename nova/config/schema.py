@@ -37,9 +37,12 @@ class Engine(Section, frozen=True):
     """The child process that holds a stage of the model."""
 
     start_s: Annotated[Seconds, Meta(description="s; limit from process start to its first message")] = 60.0
+    open_s: Annotated[
+        Seconds, Meta(description="s; limit for loading a transport and opening it; the coordinator's counts")
+    ] = 10.0
     join_s: Annotated[
         Seconds, Meta(description="s; limit for joining and verifying a group; the coordinator's counts")
-    ] = 10.0
+    ] = 5.0
     load_s: Annotated[Seconds, Meta(description="s; limit for loading a stage's layers")] = 600.0
     stop_s: Annotated[Seconds, Meta(description="s; an engine asked to stop is killed after this")] = 3.0
     silent_s: Annotated[Seconds, Meta(description="s; an engine without a heartbeat for this long is killed")] = 10.0
@@ -59,15 +62,47 @@ class Engine(Section, frozen=True):
 
 
 class Transport(Section, frozen=True):
-    """The data plane between engines."""
+    """The data plane between engines. What may be used is the coordinator's to say; a node offers what it allows."""
 
-    order: Annotated[list[str], Meta(description="transports that may be used, best first")] = msgspec.field(
-        default_factory=lambda: ["tcp", "zmq"]
-    )
-    host: Annotated[str, Meta(description="numeric address of this node that the other engines can dial")] = "127.0.0.1"
+    order: Annotated[
+        list[str], Meta(description="transports, best first; what else is allowed comes after these, cheapest first")
+    ] = msgspec.field(default_factory=lambda: ["jaccl", "tcp", "zmq", "ring"])
+    allow: Annotated[list[str], Meta(description="transports that may be used; empty allows those in order")] = []
+    deny: Annotated[list[str], Meta(description="transports that may not, whatever the other lists say")] = []
+    side: Annotated[
+        list[str], Meta(description="transports that may carry the headers of one that moves only arrays, best first")
+    ] = msgspec.field(default_factory=lambda: ["tcp", "zmq"])
+    security: Annotated[
+        Literal["none", "authenticated", "encrypted"], Meta(description="what a link must be, unless it is trusted")
+    ] = "authenticated"
+    trusted: Annotated[
+        list[str], Meta(description="networks without strangers: loopback, thunderbolt (a cable), or as 192.168.2.0/24")
+    ] = msgspec.field(default_factory=lambda: ["loopback", "thunderbolt"])
+    hosts: Annotated[
+        list[str],
+        Meta(min_length=1, description="addresses or names of this node that the other engines can dial, best first"),
+    ] = msgspec.field(default_factory=lambda: ["127.0.0.1"])
+    probe_s: Annotated[Seconds, Meta(description="s; limit for a transport to say what it can do here")] = 10.0
+    hold_s: Annotated[
+        Seconds, Meta(description="s; a transport that failed between these nodes is held back, doubling each time")
+    ] = 10.0
+    hold_max_s: Annotated[Seconds, Meta(description="s; longest such pause")] = 600.0
+    slow_factor: Annotated[
+        float, Meta(ge=0, description="a link so many times slower than when it was verified is reported; 0 never")
+    ] = 5.0
+    reform: Annotated[
+        bool, Meta(description="form anew over a better transport, between requests, when a link has become slow")
+    ] = True
     options: Annotated[
         dict[str, dict[str, Any]], Meta(description="options per plugin, as in [transport.options.tcp]")
     ] = {}
+
+    @property
+    def allowed(self) -> list[str]:
+        """Every transport that may be used, `order` first."""
+        names = [*self.order, *self.allow] if self.allow else self.order
+        permitted = set(self.allow or self.order) - set(self.deny)
+        return [name for name in dict.fromkeys(names) if name in permitted]
 
 
 class Deployment(Section, frozen=True):

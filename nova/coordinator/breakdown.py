@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from nova.wire.messages import Share, StageShare, TokenTiming
+from nova.wire.values import Share, StageShare, TokenTiming
 
 
 def decode_steps(timings: Sequence[TokenTiming]) -> list[TokenTiming]:

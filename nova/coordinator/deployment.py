@@ -21,18 +21,8 @@ from nova.errors import NoTransport, TransportError
 from nova.plan.split import ranges
 from nova.transport.select import Selection
 from nova.wire import phases
-from nova.wire.messages import (
-    EngineExited,
-    EngineKey,
-    EngineSpec,
-    EngineState,
-    Gather,
-    Gathered,
-    Message,
-    StartEngine,
-    StopEngine,
-    TransportOffer,
-)
+from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
+from nova.wire.values import EngineKey, EngineSpec, TransportOffer
 
 GROUP = "main"
 NO_TRANSPORT = "none"
@@ -257,6 +247,7 @@ class Deployment:
             options=options,
             ticket=ticket,
             start_s=limits.start_s,
+            open_s=limits.open_s,
             join_s=limits.join_s,
             load_s=limits.load_s,
             transfer_s=limits.transfer_s,

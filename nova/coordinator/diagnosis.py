@@ -56,7 +56,7 @@ def engine_exited(node: str, exited: EngineExited, nodes: Sequence[str], awaited
     if awaited and exited.phase == phases.OPEN:
         text += f"; nothing came from {', '.join(awaited)}: look at the log there"
     if exited.phase == phases.JOIN:
-        text += "; check that every node's transport.host can be dialled from the others (firewall, Local Network)"
+        text += "; check that every node's transport.hosts can be dialled from the others (firewall, Local Network)"
     return Symptom(weight, text)
 
 

@@ -13,18 +13,8 @@ from nova.config.schema import Deployment as Limits
 from nova.coordinator.breakdown import breakdown, stage_shares
 from nova.coordinator.deployment import Deployment
 from nova.coordinator.model import ServedModel, TextStream
-from nova.wire.messages import (
-    Accepted,
-    Begin,
-    Cancel,
-    Completed,
-    Failed,
-    Generate,
-    Message,
-    Piece,
-    Tokens,
-    TokenTiming,
-)
+from nova.wire.messages import Accepted, Begin, Cancel, Completed, Failed, Generate, Message, Piece, Tokens
+from nova.wire.values import TokenTiming
 
 MAX_NEW_TOKENS = 1 << 20
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import structlog
 import zmq
@@ -20,12 +21,27 @@ import zmq
 from nova.clock import Deadline
 from nova.errors import FormingFailed, ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import EngineKey, Gather, Gathered, Heartbeat, Message
+from nova.wire.messages import Gather, Gathered, Heartbeat, Message
+from nova.wire.values import EngineKey
 
 log = structlog.get_logger(__name__)
 
 DAEMON_IS_GONE = 70
 """Exit status of an engine whose daemon died or does not read any more."""
+
+
+@dataclass
+class Transfers:
+    """Since when a call of the transport has lasted, in monotonic seconds: one thread sends, another receives.
+
+    A transport need not keep a deadline, nor may one that is broken; so the daemon is told, and ends the engine.
+    """
+
+    sending_since: float | None = None
+    receiving_since: float | None = None
+
+    def longest_ms(self, now: float) -> int:
+        return max(0 if at is None else round((now - at) * 1000) for at in (self.sending_since, self.receiving_since))
 
 
 class ControlLine:
@@ -35,6 +51,7 @@ class ControlLine:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.busy_since: float | None = None
         """Monotonic seconds at which the compute thread took up its present chunk; it alone writes this."""
+        self.transfers = Transfers()
         self._gathered: queue.SimpleQueue[Gathered] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
@@ -85,9 +102,10 @@ class ControlLine:
             if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
                 os._exit(DAEMON_IS_GONE)
             if time.monotonic() >= due:
-                since = self.busy_since
-                busy_ms = 0 if since is None else round((time.monotonic() - since) * 1000)
-                self._emit(Heartbeat(time.monotonic_ns(), busy_ms=busy_ms))
+                since, now = self.busy_since, time.monotonic()
+                busy_ms = 0 if since is None else round((now - since) * 1000)
+                transfer_ms = self.transfers.longest_ms(now)
+                self._emit(Heartbeat(time.monotonic_ns(), busy_ms=busy_ms, transfer_ms=transfer_ms))
                 due = time.monotonic() + self._heartbeat_s
             if self._woken.fileno() in ready:
                 self._woken.recv(4096)

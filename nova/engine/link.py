@@ -1,4 +1,4 @@
-"""Chunks over a group: header and tensor out without a copy, and a thread that receives ahead of the computation.
+"""Chunks over the lanes: header and tensor out without a copy, and a thread that receives ahead of the computation.
 
 Chunks flow one way round the ring of ranks: hidden states from stage r to r+1, token ids from the last stage back
 to stage 0. So each engine receives from one peer and sends to one peer.
@@ -6,7 +6,7 @@ to stage 0. So each engine receives from one peer and sends to one peer.
 A received tensor lands directly in memory that MLX owns (an evaluated uint8 array, written through its buffer), so
 it is never copied again. Such a slot goes back to the pool once the chunk's outputs are evaluated. There are as many
 slots as tensors that may be under way in the whole ring, so the receiving thread is never kept from reading by a slow
-computation, and no two neighbours can wait for each other's sends.
+computation, and no two neighbours can wait for each other's sends. A group of arrays makes its own memory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ from typing import cast
 
 import mlx.core as mx
 import numpy as np
+import structlog
 
 from nova.clock import Deadline
+from nova.engine.control import Transfers
+from nova.engine.lanes import Lanes
 from nova.engine.schedule import window
 from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout
-from nova.transport.api import Buffer, Group
-from nova.wire.tensor import HEADER_BYTES, Header
+from nova.transport.api import Buffer
+from nova.wire.tensor import HEADER_BYTES, Header, Kind
+
+log = structlog.get_logger(__name__)
 
 IDLE_S = 3600.0
 """How long one wait for the next chunk lasts before it is taken up again: idling is not an error."""
@@ -32,18 +37,30 @@ IDLE_S = 3600.0
 
 @dataclass
 class Received:
-    """A chunk as it arrived. `slot`, None for a chunk without a tensor, must be given back with `Link.release` when
-    nothing refers to it any more."""
+    """A chunk as it arrived. `slot`, None for a chunk without bytes, must be given back with `Link.release` when
+    nothing refers to it any more; `tensor` is what came as an array."""
 
     header: Header
     slot: mx.array | None
     at_ns: int
+    tensor: mx.array | None = None
 
     def array(self) -> mx.array:
         """The tensor, sharing the slot's memory."""
+        if self.tensor is not None:
+            return self.tensor
         assert self.slot is not None
         data = self.slot[: self.header.nbytes] if self.slot.size != self.header.nbytes else self.slot
         return data.view(getattr(mx, self.header.layout.dtype)).reshape(self.header.layout.shape)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a link keeps to. `generation` is the group's; chunks of another one are dropped."""
+
+    transfer_s: float
+    max_tensor_bytes: int
+    generation: int
 
 
 @dataclass
@@ -56,18 +73,16 @@ class LinkFailed:
 class Link:
     """One engine's place in the ring of chunks."""
 
-    def __init__(
-        self, group: Group, inbox: queue.SimpleQueue[object], transfer_s: float, max_tensor_bytes: int
-    ) -> None:
-        self.group = group
+    def __init__(self, lanes: Lanes, inbox: queue.SimpleQueue[object], transfers: Transfers, limits: Limits) -> None:
+        self._frames, self._arrays = lanes.frames, lanes.arrays
         self._inbox = inbox
-        self._transfer_s = transfer_s
-        self._limit = max_tensor_bytes
+        self._transfers = transfers
+        self._limits = limits
         self._head = memoryview(bytearray(HEADER_BYTES))
-        self._next = (group.rank + 1) % group.size
-        self._previous = (group.rank - 1) % group.size
+        self._next = (lanes.rank + 1) % lanes.size
+        self._previous = (lanes.rank - 1) % lanes.size
         self._free: queue.SimpleQueue[mx.array | None] = queue.SimpleQueue()
-        for _ in range(window(group.size)):
+        for _ in range(window(lanes.size)):
             self._free.put(None)
         self._thread = threading.Thread(target=self._receive_all, name="nova-receive", daemon=True)
 
@@ -76,10 +91,17 @@ class Link:
 
     def send(self, header: Header, tensor: mx.array) -> None:
         """Send an evaluated, contiguous array to the next rank. Raises TransportError."""
+        header.generation = self._limits.generation
         parts: list[Buffer] = [header.pack()]
-        if tensor.size:
+        apart = self._arrays if tensor.size and header.kind is Kind.HIDDEN else None
+        if tensor.size and apart is None:
             parts.append(bytes_of(tensor))
-        self.group.send(parts, self._next, Deadline.after(self._transfer_s))
+        self._transfers.sending_since = time.monotonic()
+        deadline = Deadline.after(self._limits.transfer_s)
+        self._frames.send(parts, self._next, deadline)
+        if apart is not None:
+            apart.send_array(tensor, self._next, deadline)
+        self._transfers.sending_since = None
 
     def release(self, chunk: Received) -> None:
         """The chunk's tensor is no longer referred to: its memory may be written again."""
@@ -89,7 +111,12 @@ class Link:
     def _receive_all(self) -> None:
         try:
             while True:
-                self._inbox.put(self._receive())
+                received = self._receive()
+                if received.header.generation == self._limits.generation:
+                    self._inbox.put(received)
+                else:  # what comes here belongs to a group that is no more
+                    log.warning("late chunk dropped", generation=received.header.generation)
+                    self.release(received)
         except GroupClosed:
             return
         except Exception as error:  # noqa: BLE001  the thread's edge: the compute thread must hear of everything
@@ -99,18 +126,27 @@ class Link:
     def _receive(self) -> Received:
         while True:
             try:
-                self.group.recv_into(self._head, self._previous, Deadline.after(IDLE_S))
+                self._frames.recv_into(self._head, self._previous, Deadline.after(IDLE_S))
                 break
             except TransferTimeout:
                 continue
         at_ns = time.monotonic_ns()
-        header = Header.unpack(self._head, self._limit)
+        header = Header.unpack(self._head, self._limits.max_tensor_bytes)
         if not header.nbytes:
             return Received(header, None, at_ns)
-        slot = self._slot(header.nbytes)
-        body = memoryview(cast("bytes", slot))[: header.nbytes]
-        self.group.recv_into(body, self._previous, Deadline.after(self._transfer_s))
-        return Received(header, slot, at_ns)
+        self._transfers.receiving_since = time.monotonic()
+        deadline = Deadline.after(self._limits.transfer_s)
+        if self._arrays is not None and header.kind is Kind.HIDDEN:
+            of = header.layout
+            tensor = self._arrays.recv_array(of.shape, getattr(mx, of.dtype), self._previous, deadline)
+            received = Received(header, None, at_ns, tensor)
+        else:
+            slot = self._slot(header.nbytes)
+            body = memoryview(cast("bytes", slot))[: header.nbytes]
+            self._frames.recv_into(body, self._previous, deadline)
+            received = Received(header, slot, at_ns)
+        self._transfers.receiving_since = None
+        return received
 
     def _slot(self, nbytes: int) -> mx.array:
         slot = self._free.get()

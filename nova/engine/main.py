@@ -22,7 +22,8 @@ from nova.errors import EngineError, NovaError
 from nova.log import setup
 from nova.wire import phases
 from nova.wire.boot import Boot
-from nova.wire.messages import EngineKey, EngineSpec, EngineState, StartEngine
+from nova.wire.messages import EngineState, StartEngine
+from nova.wire.values import EngineKey, EngineSpec
 
 log = structlog.get_logger(__name__)
 
@@ -42,25 +43,26 @@ def serve(line: ControlLine, start: StartEngine, home: str) -> str:
     """From the seat in the group to the last chunk; returns why it was told to stop."""
     # Imported late: importing MLX takes most of a second, in which the daemon already hears our heartbeat.
     from nova.engine.form import form
-    from nova.engine.link import Link
+    from nova.engine.link import Limits, Link
     from nova.engine.runner import Runner
     from nova.engine.stages import load
 
     key, spec = start.engine, start.spec
-    group = form(line, key, spec)
-    line.send(EngineState(key, phases.LOAD))
+    formed = form(line, key, spec)
+    line.send(EngineState(key, phases.LOAD, links=[formed[1]] if formed is not None else []))
     stage = load(spec, home, lambda detail: line.send(EngineState(key, phases.LOAD, detail=detail)))
     link = None
-    if group is not None:
-        link = Link(group, line.inbox, spec.transfer_s, spec.max_tensor_bytes)
+    if formed is not None:
+        limits = Limits(spec.transfer_s, spec.max_tensor_bytes, key.generation)
+        link = Link(formed[0], line.inbox, line.transfers, limits)
         link.start()
     gc.freeze()  # what is loaded by now lives as long as the process: a collection of it would cost 20 ms each time
     line.send(ready(key, spec, stage))
     try:
         return Runner(key, spec, stage, link, line).run()
     finally:
-        if group is not None:
-            group.abort()
+        if formed is not None:
+            formed[0].abort()
 
 
 def ready(key: EngineKey, spec: EngineSpec, stage: Any) -> EngineState:

@@ -20,8 +20,9 @@ from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
 from nova.errors import EngineError
-from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, StopEngine, Tokens, TokenTiming
+from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
 from nova.wire.tensor import Flags, Header, Kind, layout
+from nova.wire.values import EngineKey, EngineSpec, TokenTiming
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from nova.engine.runner import Stage
 from nova.model.locate import locate
 from nova.model.stage import load_stage
 from nova.plan.profiles import find_profile, is_emulated
-from nova.wire.messages import EngineSpec
+from nova.wire.values import EngineSpec
 
 
 def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:

@@ -1,8 +1,12 @@
 """VERIFY: proof, through the data plane itself, that the right processes are connected, and how fast the link is.
 
-A transport can come up and still be wrong: a stranger took the port, ranks are swapped, a stale generation answers.
-So each rank sends its right neighbour a stamp, HMAC(ticket, group | generation | source | destination), and checks
-the one from its left neighbour. Then it echoes a small tensor with its right neighbour and keeps the best time.
+A transport can come up and still be wrong: a stranger took the port, ranks are swapped, a stale generation answers,
+a driver garbles what crosses it. So neighbours show each other a stamp, HMAC(ticket, group | generation | source |
+destination), in both directions; arrays of several sizes and dtypes must come back as they went, and every declared
+collective must give the known answer (`nova.engine.verify_arrays`). Then an echo measures the link to the right.
+
+Everything goes rank by rank, one transfer at a time: each leads in turn and its right neighbour answers. So no
+transport needs to be full duplex for it, and nobody measures while its neighbour does.
 """
 
 from __future__ import annotations
@@ -10,14 +14,45 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from nova.clock import Deadline
+from nova.engine.lanes import Lanes
 from nova.errors import FormingFailed
-from nova.transport.api import Group, Seat
-from nova.wire.messages import EngineKey
+from nova.transport.api import ByteGroup, Caps, CollectiveGroup, Group, Seat
+from nova.wire import phases
+from nova.wire.values import EngineKey, LinkMeasure
 
 STAMP_BYTES = 32
 ECHOES = 8
+SMALL = 1 << 10
+LARGE = 1 << 20
+"""Bytes of the echoes that measure latency and bandwidth."""
+
+
+class Carrier(Protocol):
+    """A way to move exact bytes between two ranks: over parts, or over arrays."""
+
+    def put(self, data: bytes, dst: int) -> None: ...
+    def take(self, count: int, src: int) -> bytes: ...
+
+
+@dataclass
+class ByteCarrier:
+    """Parts of a ByteGroup."""
+
+    group: ByteGroup
+    deadline: Deadline
+
+    def put(self, data: bytes, dst: int) -> None:
+        self.group.send([data], dst, self.deadline)
+
+    def take(self, count: int, src: int) -> bytes:
+        out = bytearray(count)
+        self.group.recv_into(out, src, self.deadline)
+        return bytes(out)
 
 
 def stamp(ticket: bytes, key: EngineKey, source: int, destination: int) -> bytes:
@@ -26,34 +61,74 @@ def stamp(ticket: bytes, key: EngineKey, source: int, destination: int) -> bytes
     return hmac.new(ticket, text, hashlib.sha256).digest()
 
 
-def verify(group: Group, seat: Seat, transport: str, deadline: Deadline) -> float:
-    """Exchange stamps round the ring, then measure. Returns the best echo in seconds. Raises FormingFailed."""
-    if group.rank != seat.rank or group.size != seat.size:
-        cause = f"group says rank {group.rank} of {group.size}, expected {seat.rank} of {seat.size}"
-        raise FormingFailed("verify", transport, seat.rank, cause)
-    key = EngineKey(seat.group, seat.generation, seat.rank)
+def verify(lanes: Lanes, seat: Seat, transport: str, deadline: Deadline) -> LinkMeasure:
+    """Check every group of `lanes`; returns the link to the right neighbour. Raises FormingFailed."""
+
+    def fail(cause: str) -> FormingFailed:
+        return FormingFailed(phases.VERIFY, transport, seat.rank, cause)
+
+    for group in lanes.groups or [lanes.frames]:
+        _place(group, seat, fail)
+    carrier: Carrier = ByteCarrier(lanes.frames, deadline)
+    _stamps(carrier, seat, fail)
+    if lanes.arrays is not None:
+        from nova.engine import verify_arrays  # needs MLX, which a group of bytes does not
+
+        carrier = verify_arrays.ArrayCarrier(lanes.arrays, deadline)
+        _stamps(carrier, seat, fail)
+        verify_arrays.arrays(lanes.arrays, seat, deadline, fail)
+        if isinstance(lanes.arrays, CollectiveGroup):
+            verify_arrays.collectives(lanes.arrays, seat, fail)
+    return _measure(carrier, seat)
+
+
+def _place(group: Group, seat: Seat, fail: Callable[[str], FormingFailed]) -> None:
+    """The group is where it was told to be, and is what it says that it is."""
+    if (group.rank, group.size) != (seat.rank, seat.size):
+        raise fail(f"group says rank {group.rank} of {group.size}, expected {seat.rank} of {seat.size}")
+    if (Caps.BYTES in group.caps) != isinstance(group, ByteGroup):
+        raise fail(f"{type(group).__name__} and its declared BYTES do not agree")
+    if (Caps.COLLECTIVES in group.caps) != isinstance(group, CollectiveGroup):
+        raise fail(f"{type(group).__name__} and its declared COLLECTIVES do not agree")
+
+
+def turns(seat: Seat) -> Iterator[tuple[bool, int]]:
+    """This rank's turns, in order: (leads, the other rank)."""
     right, left = (seat.rank + 1) % seat.size, (seat.rank - 1) % seat.size
-    group.send([stamp(seat.ticket, key, seat.rank, right)], right, deadline)
-    shown = bytearray(STAMP_BYTES)
-    group.recv_into(shown, left, deadline)
-    if not hmac.compare_digest(shown, stamp(seat.ticket, key, left, seat.rank)):
-        raise FormingFailed("verify", transport, seat.rank, f"rank {left} showed a wrong stamp")
-    return _echo(group, right, left, deadline)
-
-
-def _echo(group: Group, right: int, left: int, deadline: Deadline) -> float:
-    """Rank by rank, so that nobody measures while its neighbour does: each leads in turn, the next one answers."""
-    best = float("inf")
-    out, back = bytes(1024), bytearray(1024)
-    for leader in range(group.size):
-        if leader == group.rank:
-            for _ in range(ECHOES):
-                start = time.perf_counter()
-                group.send([out], right, deadline)
-                group.recv_into(back, right, deadline)
-                best = min(best, time.perf_counter() - start)
+    for leader in range(seat.size):
+        if leader == seat.rank:
+            yield True, right
         elif leader == left:
-            for _ in range(ECHOES):
-                group.recv_into(back, left, deadline)
-                group.send([back], left, deadline)
-    return best
+            yield False, left
+
+
+def _stamps(carrier: Carrier, seat: Seat, fail: Callable[[str], FormingFailed]) -> None:
+    """Both directions of every pair of neighbours."""
+    key = EngineKey(seat.group, seat.generation, seat.rank)
+    for leads, other in turns(seat):
+        ours, theirs = stamp(seat.ticket, key, seat.rank, other), stamp(seat.ticket, key, other, seat.rank)
+        if leads:
+            carrier.put(ours, other)
+        shown = carrier.take(STAMP_BYTES, other)
+        if not hmac.compare_digest(shown, theirs):
+            raise fail(f"rank {other} showed a wrong stamp: a stranger, another generation, or swapped ranks")
+        if not leads:
+            carrier.put(ours, other)
+
+
+def _measure(carrier: Carrier, seat: Seat) -> LinkMeasure:
+    """The best of several echoes each, small and large, as this rank leads them."""
+    best: dict[int, float] = {}
+    for leads, other in turns(seat):
+        for size, times in ((SMALL, ECHOES), (LARGE, 2)):
+            data = bytes(size)
+            for _ in range(times):
+                begun = time.perf_counter()
+                if leads:
+                    carrier.put(data, other)
+                    carrier.take(size, other)
+                    best[size] = min(best.get(size, float("inf")), time.perf_counter() - begun)
+                else:
+                    carrier.put(carrier.take(size, other), other)
+    latency_s = best[SMALL] / 2
+    return LinkMeasure((seat.rank + 1) % seat.size, latency_s, LARGE / max(best[LARGE] / 2 - latency_s, 1e-9))

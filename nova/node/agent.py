@@ -22,8 +22,6 @@ from nova.wire.messages import (
     Begin,
     Cancel,
     EngineExited,
-    EngineKey,
-    EngineSpec,
     EngineState,
     Gather,
     Gathered,
@@ -33,10 +31,10 @@ from nova.wire.messages import (
     StartEngine,
     StopEngine,
     Tokens,
-    TransportOffer,
     Welcome,
 )
 from nova.wire.phases import READY
+from nova.wire.values import EngineKey, EngineSpec, TransportOffer
 
 log = structlog.get_logger(__name__)
 
@@ -125,8 +123,9 @@ class NodeAgent:
         transport, limits = self._config.transport, self._config.engine
         return msgspec.structs.replace(
             spec,
-            host=transport.host,
+            hosts=transport.hosts,
             options={**spec.options, **transport.options.get(spec.transport, {})},
+            side_options={**spec.side_options, **transport.options.get(spec.side, {})},
             load_s=limits.load_s,
             max_tensor_bytes=min(spec.max_tensor_bytes, limits.max_tensor_bytes),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from nova import __version__
-from nova.wire.messages import NodeFacts
+from nova.wire.values import NodeFacts
 
 
 def gather() -> NodeFacts:

@@ -23,8 +23,9 @@ from nova.config.schema import Engine
 from nova.errors import EngineError
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire.boot import Boot
-from nova.wire.messages import EngineKey, EngineSpec, EngineState, Heartbeat, Message
+from nova.wire.messages import EngineState, Heartbeat, Message
 from nova.wire.phases import FAILED
+from nova.wire.values import EngineKey, EngineSpec
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,8 @@ class EngineProcess:
 
     def on_message(self, message: Message) -> None:
         """Anything came from the engine."""
-        self.watch.on_message(monotonic(), message.busy_ms / 1000 if isinstance(message, Heartbeat) else 0.0)
+        beat = message if isinstance(message, Heartbeat) else Heartbeat(0)
+        self.watch.on_message(monotonic(), beat.busy_ms / 1000, beat.transfer_ms / 1000)
         if isinstance(message, EngineState):
             self.watch.on_phase(message.phase, monotonic())
             if message.phase == FAILED:

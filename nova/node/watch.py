@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 from nova.config.schema import Engine
 from nova.wire import phases
-from nova.wire.messages import EngineSpec
+from nova.wire.values import EngineSpec
+
+GRACE_S = 1.0
+"""The engine's own deadline should speak first: it knows more."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,18 @@ class EngineWatch:
     phase_since: float = field(init=False)
     heard: float | None = None
     busy_since: float | None = None
+    transfer_since: float | None = None
     stop_asked: float | None = None
     terminated: bool = False
 
     def __post_init__(self) -> None:
         self.phase_since = self.started
 
-    def on_message(self, now: float, busy_s: float = 0.0) -> None:
-        """Anything came; a heartbeat says for how long one chunk has been computed."""
+    def on_message(self, now: float, busy_s: float = 0.0, transfer_s: float = 0.0) -> None:
+        """Anything came; a heartbeat says how long one chunk has been computed, and one transfer has lasted."""
         self.heard = now
         self.busy_since = now - busy_s if busy_s else None
+        self.transfer_since = now - transfer_s if transfer_s else None
 
     def on_phase(self, phase: str, now: float) -> None:
         if phase not in (self.phase, phases.FAILED):  # "failed" is no phase to be in: which one failed is what matters
@@ -91,15 +96,19 @@ class EngineWatch:
             # The heartbeat comes from another thread than the arithmetic, so it alone would not show this.
             stuck = f"computed one chunk for more than {limits.step_s:g} s"
             found.append((self.busy_since + limits.step_s, Kill(stuck)))
+        if self.transfer_since is not None:
+            # Beyond its own deadline: not every transport can keep one.
+            stuck = f"one transfer over {self.spec.transport} took longer than {self.spec.transfer_s:g} s"
+            found.append((self.transfer_since + self.spec.transfer_s + GRACE_S, Kill(stuck)))
         limit = {
             phases.BOOT: limits.start_s,
-            phases.OPEN: self.spec.start_s,
+            phases.OPEN: self.spec.open_s,
+            phases.MEET: self.spec.start_s,
             phases.JOIN: self.spec.join_s,
             phases.VERIFY: self.spec.join_s,
             phases.LOAD: self.spec.load_s,
         }.get(self.phase)
         if limit is not None:
-            # A second of grace: the engine's own deadline should speak first, it knows more.
             over = f"phase {self.phase} took longer than {limit:g} s"
-            found.append((self.phase_since + limit + 1.0, Kill(over)))
+            found.append((self.phase_since + limit + GRACE_S, Kill(over)))
         return found

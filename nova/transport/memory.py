@@ -19,6 +19,7 @@ from nova.transport.api import (
     API_VERSION,
     Attachment,
     Buffer,
+    ByteGroup,
     Caps,
     Endpoint,
     Group,
@@ -33,7 +34,7 @@ from nova.transport.life import Life
 from nova.transport.ticket import proof
 from nova.wire import phases
 
-CAPS = ~Caps.INTER_HOST
+CAPS = ~(Caps.INTER_HOST | Caps.ARRAYS | Caps.COLLECTIVES)
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class MemoryTransport(Transport):
         super().__init__(config)
         self._hub = hub
 
-    def probe(self, host: str) -> TransportInfo:
+    def probe(self, hosts: Sequence[str]) -> TransportInfo:
         """Always available; the domain is this one hub."""
-        here = Attachment(f"memory/{id(self._hub):x}", host, latency_s=10e-6, bandwidth_bytes_s=5e9)
+        here = Attachment(f"memory/{id(self._hub):x}", hosts[0], latency_s=10e-6, bandwidth_bytes_s=5e9)
         return TransportInfo(self.name, self.version, self.api, CAPS, (here,))
 
     def open(self, seat: Seat) -> MemoryEndpoint:
@@ -118,7 +119,7 @@ class MemoryEndpoint(Endpoint):
         return FormingFailed(phases.JOIN, MemoryTransport.name, self._seat.rank, cause)
 
 
-class MemoryGroup(Group):
+class MemoryGroup(ByteGroup):
     """One rank's lanes. Every wait is on the hub's condition, under the caller's deadline."""
 
     caps = CAPS

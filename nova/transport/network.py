@@ -21,11 +21,11 @@ def domain(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError as error:
-        raise TransportUnavailable(f"{host!r} is not a numeric address: set transport.host") from error
+        raise TransportUnavailable(f"{host!r} is not a numeric address: set transport.hosts") from error
     if address.is_loopback:
         return f"loopback/{_machine()}"
     if address.is_unspecified or (address.version == 6 and address.is_link_local):
-        raise TransportUnavailable(f"peers cannot dial {host}: set transport.host to another address of this node")
+        raise TransportUnavailable(f"peers cannot dial {host}: set transport.hosts to another address of this node")
     ours: list[str] = []
     for interface, entries in psutil.net_if_addrs().items():
         for entry in entries:

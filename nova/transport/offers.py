@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from nova.errors import PluginRefused, TransportUnavailable
 from nova.transport.api import Caps, Options, TransportInfo
 from nova.transport.registry import load_transport
-from nova.wire.messages import AttachmentOffer, TransportOffer
+from nova.wire.values import AttachmentOffer, TransportOffer
 
 
-def offers(order: Sequence[str], options: Mapping[str, Options], host: str) -> list[TransportOffer]:
+def offers(order: Sequence[str], options: Mapping[str, Options], hosts: Sequence[str]) -> list[TransportOffer]:
     """One offer per name in `order`, in that order; `host` is this node's address for peers.
 
     A plugin that is refused or unavailable is an offer too, with its reason. Raises ConfigError for a wrong
     option, because that is for the user to mend and not for the peers to work round.
     """
-    return [_offer(name, order, options.get(name, {}), host) for name in order]
+    return [_offer(name, order, options.get(name, {}), hosts) for name in order]
 
 
-def _offer(name: str, allowed: Sequence[str], options: Options, host: str) -> TransportOffer:
+def _offer(name: str, allowed: Sequence[str], options: Options, hosts: Sequence[str]) -> TransportOffer:
     try:
-        info = load_transport(name, options, allowed).probe(host)
+        info = load_transport(name, options, allowed).probe(hosts)
     except PluginRefused as error:
         return TransportOffer(name, unavailable=error.why)
     except TransportUnavailable as error:
@@ -32,9 +32,12 @@ def _offer(name: str, allowed: Sequence[str], options: Options, host: str) -> Tr
 def describe(info: TransportInfo) -> TransportOffer:
     """A probe's answer as it travels."""
     attachments = [
-        AttachmentOffer(each.domain, each.address, each.latency_s, each.bandwidth_bytes_s) for each in info.attachments
+        AttachmentOffer(each.domain, each.address, each.latency_s, each.bandwidth_bytes_s, each.interface)
+        for each in info.attachments
     ]
-    return TransportOffer(info.name, info.version, info.api, names(info.caps), attachments)
+    return TransportOffer(
+        info.name, info.version, info.api, names(info.caps), attachments, list(info.collectives), dict(info.alike)
+    )
 
 
 def names(caps: Caps) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nova.transport.api import Caps
 from nova.transport.offers import names
-from nova.wire.messages import TransportOffer
+from nova.wire.values import TransportOffer
 
 
 @dataclass(frozen=True)

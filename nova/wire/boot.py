@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nova.wire.messages import Record
+from nova.wire.values import Record
 
 
 class Boot(Record, frozen=True):

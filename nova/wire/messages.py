@@ -1,96 +1,38 @@
 """Every control message, typed and frozen. A field of the wrong type or an unknown field is a protocol error.
 
-    session      Hello -> Welcome | Refused;  Heartbeat both ways;  Goodbye
+    session      Hello -> Welcome | Refused;  Heartbeat both ways;  Goodbye;  a worker's Offers, when they change
     engine       coordinator -> daemon: StartEngine, StopEngine     daemon -> coordinator: EngineExited
                  engine -> daemon -> coordinator: EngineState, Gather, Tokens
                  coordinator -> daemon -> engine: Gathered, Begin, Cancel
-    client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon;  StatusQuery -> StatusReply
+    client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon
+                 StatusQuery -> StatusReply;  ExplainQuery -> ExplainReply
 
 Times are seconds unless a name ends in _ns, _us or _ms; sizes are bytes.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+
+from nova.wire.values import (
+    AttemptReport,
+    CandidateReport,
+    EngineKey,
+    EngineSpec,
+    EngineStatus,
+    LinkMeasure,
+    NodeFacts,
+    NodeStatus,
+    Sampling,
+    Share,
+    StageShare,
+    TokenTiming,
+    TransportOffer,
+)
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Root of all control messages."""
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A value inside a message."""
-
-
-# --- values ---------------------------------------------------------------------------------------------------------
-
-
-class NodeFacts(Record, frozen=True):
-    """What a machine is. `boot_id` is equal for two nodes exactly when they share a monotonic clock."""
-
-    host: str
-    system: str
-    arch: str
-    cpu: str
-    cores: int
-    memory_bytes: int
-    boot_id: str
-    python: str
-    nova: str
-    mlx: str
-
-
-class AttachmentOffer(Record, frozen=True):
-    """One way a node is attached: see `nova.transport.api.Attachment`."""
-
-    domain: str
-    address: str
-    latency_s: float
-    bandwidth_bytes_s: float
-
-
-class TransportOffer(Record, frozen=True):
-    """A transport as one node offers it: either `unavailable` says why not, or the rest is filled in."""
-
-    name: str
-    version: str = ""
-    api: tuple[int, int] = (0, 0)
-    caps: list[str] = []
-    attachments: list[AttachmentOffer] = []
-    unavailable: str | None = None
-
-
-class EngineKey(Record, frozen=True):
-    """Names one engine: the group, the generation of that group, and the rank in it."""
-
-    group: str
-    generation: int
-    rank: int
-
-
-class Sampling(Record, frozen=True):
-    """How tokens are chosen; temperature 0 is greedy."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-class TokenTiming(Record, frozen=True):
-    """One pass of a chunk through all stages, as its driver saw it.
-
-    `hops` has per stage: received_ns (that stage's clock), waited_us, compute_us. `sent_ns` is when the driver
-    sent the chunk to stage 0 and `done_ns` when the token was sampled, both on the driver's clock.
-    """
-
-    position: int
-    width: int
-    prefill: bool
-    sent_ns: int
-    done_ns: int
-    hops: list[tuple[int, int, int]]
 
 
 # --- session --------------------------------------------------------------------------------------------------------
@@ -124,12 +66,19 @@ class Refused(Message, frozen=True):
 class Heartbeat(Message, frozen=True):
     """Sent both ways. `echo_ns` returns the peer's last sent_ns and `held_ns` how long ago that one arrived,
     so that each side can measure the round trip and the offset between the two clocks. An engine also says for
-    how long it has been computing one chunk."""
+    how long it has been computing one chunk, and for how long one call of its transport has lasted."""
 
     sent_ns: int
     echo_ns: int = 0
     held_ns: int = 0
     busy_ms: int = 0
+    transfer_ms: int = 0
+
+
+class Offers(Message, frozen=True):
+    """A worker's transports have changed since its Hello: an address or a device came or went."""
+
+    offers: list[TransportOffer]
 
 
 class Goodbye(Message, frozen=True):
@@ -139,26 +88,6 @@ class Goodbye(Message, frozen=True):
 
 
 # --- engines --------------------------------------------------------------------------------------------------------
-
-
-class EngineSpec(Record, frozen=True):
-    """All that an engine needs to take its place in a group. `host` is filled in by its own daemon."""
-
-    model: str
-    first_layer: int
-    last_layer: int
-    layers: int
-    size: int
-    transport: str
-    options: dict[str, Any]
-    ticket: bytes
-    start_s: float
-    join_s: float
-    load_s: float
-    transfer_s: float
-    prefill_chunk: int
-    max_tensor_bytes: int
-    host: str = ""
 
 
 class StartEngine(Message, frozen=True):
@@ -174,7 +103,8 @@ class StopEngine(Message, frozen=True):
 class EngineState(Message, frozen=True):
     """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people.
 
-    In phase "failed" the detail is the reason and `error` the name of its class in nova.errors.
+    In phase "failed" the detail is the reason and `error` the name of its class in nova.errors. After VERIFY
+    `links` has what was measured.
     """
 
     engine: EngineKey
@@ -184,6 +114,7 @@ class EngineState(Message, frozen=True):
     weight_bytes: int = 0
     memory_bytes: int = 0
     error: str = ""
+    links: list[LinkMeasure] = []
 
 
 class EngineExited(Message, frozen=True):
@@ -272,23 +203,6 @@ class Piece(Message, frozen=True):
     text: str
 
 
-class StageShare(Record, frozen=True):
-    """One stage in a report. `layers` counts them; `ms` is the mean compute of a decode step."""
-
-    node: str
-    first_layer: int
-    layers: int
-    ms: float
-
-
-class Share(Record, frozen=True):
-    """One row of the breakdown: where a token's time went, mean over the decode steps."""
-
-    name: str
-    ms: float
-    share: float
-
-
 class Completed(Message, frozen=True):
     """The end of a request and its account."""
 
@@ -316,29 +230,6 @@ class StatusQuery(Message, frozen=True):
     request: str
 
 
-class EngineStatus(Record, frozen=True):
-    engine: EngineKey
-    node: str
-    phase: str
-    pid: int
-    first_layer: int
-    layers: int
-    weight_bytes: int
-    memory_bytes: int
-    detail: str
-    log_tail: list[str]
-
-
-class NodeStatus(Record, frozen=True):
-    name: str
-    state: str
-    heartbeat_age_s: float
-    rtt_ms: float
-    memory_bytes: int
-    facts: NodeFacts | None
-    transports: list[TransportOffer]
-
-
 class StatusReply(Message, frozen=True):
     """The whole cluster at one moment. `state` is opening (the model), waiting (for nodes), forming, serving, failed
     or stopped; `reasons` says what has failed so far, oldest first."""
@@ -357,12 +248,28 @@ class StatusReply(Message, frozen=True):
     reasons: list[str] = []
 
 
+class ExplainQuery(Message, frozen=True):
+    request: str
+
+
+class ExplainReply(Message, frozen=True):
+    """Why this transport: every candidate with its verdict, and every attempt of late, oldest first."""
+
+    request: str
+    state: str
+    nodes: list[str]
+    transport: str
+    candidates: list[CandidateReport]
+    attempts: list[AttemptReport]
+
+
 KINDS: dict[int, type[Message]] = {
     1: Hello,
     2: Welcome,
     3: Refused,
     4: Heartbeat,
     5: Goodbye,
+    6: Offers,
     10: StartEngine,
     11: StopEngine,
     12: EngineState,
@@ -380,5 +287,7 @@ KINDS: dict[int, type[Message]] = {
     35: Failed,
     36: StatusQuery,
     37: StatusReply,
+    38: ExplainQuery,
+    39: ExplainReply,
 }
 """The wire code of every message; a code is never used again for another one (19 was)."""

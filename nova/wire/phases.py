@@ -4,10 +4,11 @@ from __future__ import annotations
 
 BOOT = "boot"  # the process starts and imports
 OPEN = "open"  # the transport takes its local resources
+MEET = "meet"  # the cards are exchanged: it waits for ranks that still start
 JOIN = "join"  # all ranks connect at one go
 VERIFY = "verify"  # stamps and an echo cross the data plane
 LOAD = "load"  # the stage's layers come into memory
 READY = "ready"  # chunks may come
 FAILED = "failed"  # it says why and ends
 
-ORDER = (BOOT, OPEN, JOIN, VERIFY, LOAD, READY)
+ORDER = (BOOT, OPEN, MEET, JOIN, VERIFY, LOAD, READY)

@@ -17,7 +17,8 @@ token costs no message of its own. Fixed size means one exact receive.
     48      8     stream: which request                                new in every chunk
     56      4     epoch: rises when earlier chunks of the stream became worthless
     60      4     position of the first token
-    64      8     number of hops
+    64      4     generation of the group: a late chunk of an old one is dropped
+    68      4     number of hops
     72      384   sixteen hops (see Hop), 24 bytes each
 """
 
@@ -37,9 +38,9 @@ MAX_STAGES = 16
 MAX_TENSOR_BYTES = 4 << 30
 
 _LAYOUT = struct.Struct("<4sBBBxIIQ6I")
-_CHUNK = struct.Struct("<QIIQ")
+_CHUNK = struct.Struct("<QIIII")
 _HOP = struct.Struct("<QII8x")
-_WHOLE = struct.Struct(f"<{_LAYOUT.size}sQIIQ{MAX_STAGES * _HOP.size}s")
+_WHOLE = struct.Struct(f"<{_LAYOUT.size}sQIIII{MAX_STAGES * _HOP.size}s")
 HEADER_BYTES = _WHOLE.size
 _PADDING = [bytes((MAX_STAGES - hops) * _HOP.size) for hops in range(MAX_STAGES + 1)]
 
@@ -138,14 +139,17 @@ class Hop:
 class Header:
     """A chunk's header. `trail` holds its hops as they travel: stages only add to it, the driver reads it."""
 
-    __slots__ = ("epoch", "layout", "position", "stream", "trail")
+    __slots__ = ("epoch", "generation", "layout", "position", "stream", "trail")
 
-    def __init__(self, layout: Layout, stream: int, epoch: int, position: int, trail: bytes = b"") -> None:
+    def __init__(
+        self, layout: Layout, stream: int, epoch: int, position: int, trail: bytes = b"", generation: int = 0
+    ) -> None:
         self.layout = layout
         self.stream = stream
         self.epoch = epoch
         self.position = position
         self.trail = trail
+        self.generation = generation
 
     @property
     def kind(self) -> Kind:
@@ -180,16 +184,16 @@ class Header:
         new = self.layout
         if new.kind is not kind or new.shape != shape or new.dtype != dtype:  # from the second stage on they are equal
             new = layout(kind, new.flags, new.width, dtype, shape)
-        return Header(new, self.stream, self.epoch, self.position, self.trail)
+        return Header(new, self.stream, self.epoch, self.position, self.trail, self.generation)
 
     def pack(self) -> bytes:
         """The header as HEADER_BYTES bytes. Raises ProtocolError for what no header can say."""
         hops = len(self.trail) // _HOP.size
         try:
-            chunk = _CHUNK.pack(self.stream, self.epoch, self.position, hops)
+            chunk = _CHUNK.pack(self.stream, self.epoch, self.position, self.generation, hops)
             return b"".join((self.layout.packed, chunk, self.trail, _PADDING[hops]))
         except (struct.error, IndexError) as error:
-            where = f"stream {self.stream}, epoch {self.epoch}, position {self.position}, {hops} hops"
+            where = f"stream {self.stream}, epoch {self.epoch}, position {self.position}, generation {self.generation}"
             raise ProtocolError(f"no header can say {where}: {error}") from error
 
     @classmethod
@@ -197,13 +201,13 @@ class Header:
         """Read a header from a peer. Raises ProtocolError unless every field is in range and agrees with the rest."""
         if len(data) != HEADER_BYTES:
             raise ProtocolError(f"tensor header has {len(data)} bytes, expected {HEADER_BYTES}")
-        packed, stream, epoch, position, hops, trail = _WHOLE.unpack(data)
+        packed, stream, epoch, position, generation, hops, trail = _WHOLE.unpack(data)
         found = _read_layout(packed)
         if found.nbytes > limit:
             raise ProtocolError(f"tensor of {found.nbytes} bytes, limit is {limit}")
         if hops > MAX_STAGES:
             raise ProtocolError(f"tensor header out of range: {hops} hops")
-        return cls(found, stream, epoch, position, trail[: hops * _HOP.size])
+        return cls(found, stream, epoch, position, trail[: hops * _HOP.size], generation)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Header) and self.pack() == other.pack()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed, NovaError
-from nova.transport.api import Endpoint, Group, Seat, Transport
+from nova.transport.api import ByteGroup, Endpoint, Seat, Transport
 
 JOIN_S = 10.0
 TICKET = b"t" * 32
@@ -31,16 +31,16 @@ class Harness:
     def seat(self, rank: int, size: int, ticket: bytes = TICKET, generation: int = 1) -> Seat:
         return Seat("conformance", generation, rank, size, ticket)
 
-    def join(self, seats: Sequence[Seat], join_s: float = JOIN_S) -> list[Group | FormingFailed]:
+    def join(self, seats: Sequence[Seat], join_s: float = JOIN_S) -> list[ByteGroup | FormingFailed]:
         """Every seat's outcome, in order; all ranks join at one go."""
         endpoints = [self.make().open(seat) for seat in seats]
         return join_all(endpoints, [endpoint.card() for endpoint in endpoints], join_s)
 
     @contextmanager
-    def group(self, size: int = 2) -> Iterator[list[Group]]:
+    def group(self, size: int = 2) -> Iterator[list[ByteGroup]]:
         """A group whose ranks are threads of this process."""
         outcomes = self.join([self.seat(rank, size) for rank in range(size)])
-        groups = [outcome for outcome in outcomes if isinstance(outcome, Group)]
+        groups = [outcome for outcome in outcomes if isinstance(outcome, ByteGroup)]
         try:
             assert len(groups) == size, outcomes
             yield groups
@@ -51,10 +51,12 @@ class Harness:
 
 def join_all(
     endpoints: Sequence[Endpoint], cards: Sequence[bytes], join_s: float = JOIN_S
-) -> list[Group | FormingFailed]:
-    def one(endpoint: Endpoint) -> Group | FormingFailed:
+) -> list[ByteGroup | FormingFailed]:
+    def one(endpoint: Endpoint) -> ByteGroup | FormingFailed:
         try:
-            return endpoint.join(cards, NoRendezvous(), Deadline.after(join_s))
+            group = endpoint.join(cards, NoRendezvous(), Deadline.after(join_s))
+            assert isinstance(group, ByteGroup)
+            return group
         except FormingFailed as error:
             return error
         finally:
@@ -123,7 +125,7 @@ class Process:
 
 
 @contextmanager
-def with_process(harness: Harness) -> Iterator[tuple[Group, Process]]:
+def with_process(harness: Harness) -> Iterator[tuple[ByteGroup, Process]]:
     """Rank 0 here, rank 1 in another process."""
     child = Process(harness.name, 1, 2)
     try:
@@ -131,7 +133,7 @@ def with_process(harness: Harness) -> Iterator[tuple[Group, Process]]:
         cards = [endpoint.card(), child.card]
         child.tell(json.dumps([card.hex() for card in cards]))
         (group,) = join_all([endpoint], cards)
-        assert isinstance(group, Group), group
+        assert isinstance(group, ByteGroup), group
         try:
             assert child.heard() == "joined"
             yield group, child

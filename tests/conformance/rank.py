@@ -10,7 +10,7 @@ import json
 import sys
 
 from nova.clock import Deadline
-from nova.transport.api import Seat
+from nova.transport.api import ByteGroup, Seat
 from nova.transport.registry import load_transport
 
 from .harness import JOIN_S, TICKET, NoRendezvous
@@ -21,6 +21,7 @@ def main(name: str, rank: int, size: int) -> None:
     print(endpoint.card().hex(), flush=True)
     cards = [bytes.fromhex(card) for card in json.loads(sys.stdin.readline())]
     group = endpoint.join(cards, NoRendezvous(), Deadline.after(JOIN_S))
+    assert isinstance(group, ByteGroup)
     endpoint.close()
     print("joined", flush=True)
     for line in sys.stdin:

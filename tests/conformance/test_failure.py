@@ -9,7 +9,7 @@ import pytest
 
 from nova.clock import Deadline
 from nova.errors import GroupBroken, GroupClosed, LengthMismatch, PeerLost, TransferTimeout
-from nova.transport.api import Group
+from nova.transport.api import ByteGroup
 
 from .harness import Background, Harness, soon, with_process
 
@@ -79,7 +79,7 @@ def test_a_send_that_nobody_reads_ends_by_its_deadline_and_breaks_the_group(harn
 @pytest.mark.parametrize(
     "call", [lambda g: g.send([bytes(BIG)] * 3, 1, soon(30)), lambda g: g.recv_into(bytearray(9), 1, soon(30))]
 )
-def test_abort_wakes_a_blocked_call(harness: Harness, call: Callable[[Group], None]) -> None:
+def test_abort_wakes_a_blocked_call(harness: Harness, call: Callable[[ByteGroup], None]) -> None:
     with harness.group() as (left, _):
         blocked = Background(lambda: call(left))
         with pytest.raises(AssertionError, match="still blocked"):
@@ -139,7 +139,7 @@ def test_what_was_sent_before_a_close_arrives_and_then_the_peer_is_lost(
         sending.result()
 
 
-def _send_and_close(group: Group, parts: list[bytes], dst: int) -> None:
+def _send_and_close(group: ByteGroup, parts: list[bytes], dst: int) -> None:
     group.send(parts, dst, soon())
     group.close(soon())
 
@@ -178,7 +178,7 @@ def test_a_peer_killed_while_idle_is_lost_at_the_next_calls(crossing: Harness, c
         assert lost.value.rank == 1
 
 
-def _keep_calling(group: Group, call: str, end: Deadline) -> None:
+def _keep_calling(group: ByteGroup, call: str, end: Deadline) -> None:
     """A first send may still go into a buffer of our own side."""
     while not end.expired:
         if call == "send":

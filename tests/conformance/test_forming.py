@@ -15,7 +15,7 @@ import pytest
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed
-from nova.transport.api import MAX_CARD_BYTES, Caps, Endpoint, Group
+from nova.transport.api import MAX_CARD_BYTES, ByteGroup, Caps, Endpoint
 
 from .harness import Background, Harness, NoRendezvous, join_all, soon
 
@@ -23,7 +23,7 @@ from .harness import Background, Harness, NoRendezvous, join_all, soon
 def test_a_group_knows_its_rank_size_and_promises(harness: Harness) -> None:
     with harness.group(3) as groups:
         assert [(group.rank, group.size) for group in groups] == [(0, 3), (1, 3), (2, 3)]
-        probed = harness.make().probe("127.0.0.1")
+        probed = harness.make().probe(["127.0.0.1"])
         assert all(group.caps == probed.caps for group in groups)
         assert Caps.AUTHENTICATED in probed.caps
 
@@ -51,7 +51,7 @@ def test_a_peer_of_another_group_is_refused(harness: Harness, change: dict[str, 
 def test_a_second_group_forms_in_the_same_process(harness: Harness) -> None:
     for generation in (1, 2):
         outcomes = harness.join([harness.seat(rank, 2, generation=generation) for rank in range(2)])
-        groups = [outcome for outcome in outcomes if isinstance(outcome, Group)]
+        groups = [outcome for outcome in outcomes if isinstance(outcome, ByteGroup)]
         assert len(groups) == 2, outcomes
         for group in groups:
             group.abort()
@@ -75,7 +75,7 @@ def test_opening_and_closing_leaves_nothing(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("end", [lambda group: group.close(soon()), lambda group: group.abort()])
-def test_a_group_that_ended_leaves_nothing(harness: Harness, end: Callable[[Group], None]) -> None:
+def test_a_group_that_ended_leaves_nothing(harness: Harness, end: Callable[[ByteGroup], None]) -> None:
     with nothing_left(), harness.group(3) as groups:
         groups[0].send([b"x"], 1, soon())
         for group in groups:
@@ -112,7 +112,7 @@ def test_strangers_at_the_port_do_not_disturb_a_join(listening: Harness) -> None
         begun = time.monotonic()
         outcomes = join_all(endpoints, cards)
         assert time.monotonic() - begun < 5
-    groups = [outcome for outcome in outcomes if isinstance(outcome, Group)]
+    groups = [outcome for outcome in outcomes if isinstance(outcome, ByteGroup)]
     assert len(groups) == 3, outcomes
     pass_round(groups)
     for group in groups:
@@ -123,7 +123,7 @@ def test_strangers_at_the_port_do_not_disturb_a_group(listening: Harness) -> Non
     endpoints = [listening.make().open(listening.seat(rank, 3)) for rank in range(3)]
     where = ports(endpoints[0]) + ports(endpoints[1])
     groups = [
-        each for each in join_all(endpoints, [endpoint.card() for endpoint in endpoints]) if isinstance(each, Group)
+        each for each in join_all(endpoints, [endpoint.card() for endpoint in endpoints]) if isinstance(each, ByteGroup)
     ]
     assert len(groups) == 3
     waiting = Background(lambda: groups[1].recv_into(bytearray(4), 2, soon()))
@@ -136,7 +136,7 @@ def test_strangers_at_the_port_do_not_disturb_a_group(listening: Harness) -> Non
         group.abort()
 
 
-def pass_round(groups: list[Group], skip: int | None = None) -> None:
+def pass_round(groups: list[ByteGroup], skip: int | None = None) -> None:
     """Every rank sends a part to every other; `skip` names one whose receiving side is busy."""
     for group in groups:
         for dst in range(len(groups)):

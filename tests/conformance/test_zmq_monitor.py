@@ -14,7 +14,7 @@ from nova_transport_zmq.group import ZmqGroup
 from nova_transport_zmq.wire import Wire
 
 from nova.errors import PeerLost
-from nova.transport.api import Group
+from nova.transport.api import ByteGroup
 
 from .harness import Harness, soon
 
@@ -27,7 +27,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> Harness:
     return Harness("zmq", lambda: ZmqTransport(ZmqConfig()), process=False, listens=True)
 
 
-def listening(group: Group) -> list[Wire]:
+def listening(group: ByteGroup) -> list[Wire]:
     """The wires of rank 0, which all listen."""
     assert isinstance(group, ZmqGroup)
     return group._wires
@@ -76,6 +76,6 @@ def test_an_outlet_whose_end_the_sweep_saw_is_lost_within_the_grace(groups: Harn
         assert time.monotonic() - begun < 2
 
 
-def send_for_ever(group: Group) -> None:
+def send_for_ever(group: ByteGroup) -> None:
     while True:
         group.send([bytes(100)], 1, soon())

@@ -18,7 +18,7 @@ import zmq
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed
-from nova.transport.api import Seat
+from nova.transport.api import ByteGroup, Seat
 from nova.transport.registry import load_transport
 from nova.wire.tensor import HEADER_BYTES, Flags, Header, Kind, layout
 
@@ -128,7 +128,9 @@ class Ours(End):
         return self._endpoint.card().hex()
 
     def connect(self, cards: list[str]) -> None:
-        self._group = self._endpoint.join([bytes.fromhex(card) for card in cards], self, Deadline.after(CALL_S))
+        group = self._endpoint.join([bytes.fromhex(card) for card in cards], self, Deadline.after(CALL_S))
+        assert isinstance(group, ByteGroup)
+        self._group = group
 
     def all_gather(self, blob: bytes, deadline: Deadline) -> list[bytes]:
         raise FormingFailed("join", "bench", 1 - self._peer, "the bench lends no rendezvous")

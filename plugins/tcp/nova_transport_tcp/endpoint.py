@@ -39,12 +39,12 @@ class TcpEndpoint(Endpoint):
         port = 0
         if seat.rank < seat.size - 1:
             try:
-                self._listener = socket.create_server((seat.host, 0), family=family(seat.host), backlog=BACKLOG)
+                self._listener = socket.create_server((seat.hosts[0], 0), family=family(seat.hosts[0]), backlog=BACKLOG)
             except OSError as error:
                 raise translate(error) from error
             self._listener.setblocking(False)
             port = self._listener.getsockname()[1]
-        self._card = msgspec.json.encode(Card(seat.host, port))
+        self._card = msgspec.json.encode(Card(seat.hosts[0], port))
 
     def card(self) -> bytes:
         return self._card

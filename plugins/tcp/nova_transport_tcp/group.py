@@ -6,14 +6,14 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from nova.clock import Deadline
-from nova.transport.api import Buffer, Caps, Group, Seat, WritableBuffer
+from nova.transport.api import Buffer, ByteGroup, Caps, Seat, WritableBuffer
 from nova.transport.life import Life
 from nova_transport_tcp.lane import Lane
 
-CAPS = ~Caps.ENCRYPTED
+CAPS = ~(Caps.ENCRYPTED | Caps.ARRAYS | Caps.COLLECTIVES)
 
 
-class TcpGroup(Group):
+class TcpGroup(ByteGroup):
     """See `nova.transport.api.Group`."""
 
     caps = CAPS

@@ -38,7 +38,7 @@ class ZmqEndpoint(Endpoint):
             self.close()
             raise translate(error) from error
         key = self._keys[0].decode() if self._keys else ""
-        self._card = msgspec.json.encode(Card(seat.host, key, ports))
+        self._card = msgspec.json.encode(Card(seat.hosts[0], key, ports))
 
     def card(self) -> bytes:
         return self._card
@@ -69,8 +69,8 @@ class ZmqEndpoint(Endpoint):
             self._context = None
 
     def _listen(self, context: zmq.Context[zmq.Socket[bytes]], rank: int, lane: int) -> int:
-        wire = self._wires[rank, lane] = Wire(context, self._config, self._seat.host)
-        return wire.listen(self._seat.host, f"{rank}.{lane}", self._keys[1] if self._keys else None)
+        wire = self._wires[rank, lane] = Wire(context, self._config, self._seat.hosts[0])
+        return wire.listen(self._seat.hosts[0], f"{rank}.{lane}", self._keys[1] if self._keys else None)
 
     def _read(self, rank: int, card: bytes) -> Card:
         try:

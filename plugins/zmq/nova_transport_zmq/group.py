@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import zmq
 
 from nova.clock import Deadline
-from nova.transport.api import Buffer, Caps, Group, Seat, WritableBuffer
+from nova.transport.api import Buffer, ByteGroup, Caps, Seat, WritableBuffer
 from nova.transport.buffers import flat, writable
 from nova.transport.life import Life
 from nova_transport_zmq.lane import Inlet, Outlet
@@ -26,7 +26,7 @@ def caps(curve: bool) -> Caps:
     return ~Caps(0) if curve else ~Caps.ENCRYPTED
 
 
-class ZmqGroup(Group):
+class ZmqGroup(ByteGroup):
     """See `nova.transport.api.Group`."""
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import zmq
 
 from nova.errors import TransportUnavailable
@@ -21,10 +23,11 @@ class ZmqTransport(Transport):
     version = "0.1.0"
     Config = ZmqConfig
 
-    def probe(self, host: str) -> TransportInfo:
+    def probe(self, hosts: Sequence[str]) -> TransportInfo:
         """Available wherever `host` is an address of this machine and libzmq knows CURVE, if that is asked for."""
         if self.config.curve and not zmq.has("curve"):
             raise TransportUnavailable("this libzmq was built without CURVE: set transport.options.zmq.curve = false")
+        host = hosts[0]
         where = domain(host)
         # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
         latency_s, bandwidth = (90e-6, 1e9) if where.startswith("loopback/") else (300e-6, 110e6)

@@ -62,11 +62,11 @@ def test_the_loopback_file_serves_both_daemons() -> None:
 def test_the_two_macs_file_serves_both_macs() -> None:
     path = CONF / "two-macs.toml"
     big = load(path, [])
-    mini = load(path, ["role=worker", "name=mini", "transport.host=192.168.2.2"])
+    mini = load(path, ["role=worker", "name=mini", "transport.hosts=['192.168.2.2']"])
     assert [big.name, mini.name] == big.deployment.nodes
     assert big.control.coordinator == big.name
-    assert big.control.address.startswith(f"{big.transport.host}:")
-    assert mini.transport.host != big.transport.host
+    assert big.control.address.startswith(f"{big.transport.hosts[0]}:")
+    assert mini.transport.hosts != big.transport.hosts
     assert sum(big.deployment.split) == 64
 
 

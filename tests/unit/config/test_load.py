@@ -44,7 +44,7 @@ def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(file: Pa
 @pytest.mark.parametrize(
     ("override", "value"),
     [
-        ("transport.host=10.0.0.2", "10.0.0.2"),
+        ("transport.security=none", "none"),
         ('home="a = b"', "a = b"),
         ("control.address=10.0.0.2:1", "10.0.0.2:1"),
         ("control.address=mac_1.local:1", "mac_1.local:1"),
@@ -99,9 +99,13 @@ def test_an_override_cannot_smuggle_in_a_second_key() -> None:
         ("[control]\ndead_after_s = 0.5\n", ["control.dead_after_s", "longer than control.heartbeat_s"]),
         ("[control]\nreconnect_max_s = 0.1\n", ["control.reconnect_max_s", "control.reconnect_s"]),
         ("[deployment]\nretry_max_s = 0.1\n", ["deployment.retry_max_s", "deployment.retry_s (1.0 s)"]),
-        ("[transport]\nhost = 'mini.local'\n", ["transport.host", "numeric address", "mini.local"]),
-        ("[transport]\nhost = '0.0.0.0'\n", ["transport.host", "can dial"]),
-        ("[transport]\norder = []\n", ["transport.order", "is empty"]),
+        ("[transport]\nhosts = ['my mini']\n", ["transport.hosts[0]", "address or a name", "my mini"]),
+        ("[transport]\nhosts = ['0.0.0.0']\n", ["transport.hosts[0]", "can dial"]),
+        ("[transport]\nhosts = []\n", ["transport.hosts"]),
+        ("[transport]\norder = []\n", ["transport.order", "allows nothing"]),
+        ("[transport]\norder = ['tcp']\ndeny = ['tcp']\n", ["transport.order", "allows nothing"]),
+        ("[transport]\ntrusted = ['home']\n", ["transport.trusted[0]", "loopback", "'home'"]),
+        ("[transport]\nhold_max_s = 1\n", ["transport.hold_max_s", "hold_s"]),
         ("[transport]\norder = ['tcp', 'tcp']\n", ["transport.order", "'tcp'", "twice"]),
         ("[deployment]\nmodel = 'm'\n", ["deployment.nodes", "is empty"]),
         ("[deployment]\nnodes = ['a']\n", ["deployment.model", "is empty"]),
@@ -123,7 +127,7 @@ def test_a_wrong_file_is_refused_with_file_key_and_what_was_expected(file: Path,
 
 
 @pytest.mark.parametrize(
-    "override", ["engine.threads=-1", "engine.thread=1", "transport.host=x", "engine={threads=-1}"]
+    "override", ["engine.threads=-1", "engine.thread=1", "transport.security=x", "engine={threads=-1}"]
 )
 def test_what_an_override_broke_is_blamed_on_set_and_not_on_the_file(file: Path, override: str) -> None:
     file.write_text("[engine]\nload_s = 5\n")

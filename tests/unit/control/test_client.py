@@ -23,15 +23,14 @@ from nova.wire.messages import (
     Accepted,
     Cancel,
     Completed,
-    EngineKey,
     Failed,
     Generate,
     Message,
     Piece,
-    Sampling,
     StatusQuery,
     StatusReply,
 )
+from nova.wire.values import EngineKey, Sampling
 from tests.unit.control.peers import FAST, LIMIT_S, HubEvents, World, run
 
 

@@ -16,7 +16,6 @@ from nova.wire.codec import MAX_BODY_BYTES, decode, encode
 from nova.wire.messages import (
     Abandon,
     Cancel,
-    EngineKey,
     EngineState,
     Goodbye,
     Heartbeat,
@@ -26,6 +25,7 @@ from nova.wire.messages import (
     StatusQuery,
     Welcome,
 )
+from nova.wire.values import EngineKey
 
 CONTROL = Control(heartbeat_s=0.5, dead_after_s=2.0)
 WORK = EngineState(EngineKey("g", 1, 0), "x")

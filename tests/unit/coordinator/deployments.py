@@ -13,15 +13,8 @@ from nova.coordinator.service import REQUIRED
 from nova.transport.offers import names
 from nova.transport.select import select
 from nova.wire import phases
-from nova.wire.messages import (
-    AttachmentOffer,
-    EngineExited,
-    EngineKey,
-    EngineState,
-    Message,
-    StartEngine,
-    TransportOffer,
-)
+from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
+from nova.wire.values import AttachmentOffer, EngineKey, TransportOffer
 
 ORDER = ["tcp", "zmq"]
 TICKET = b"s" * 32
@@ -32,7 +25,7 @@ GRACE_S = 3.0
 def offer(name: str, unavailable: str | None = None) -> TransportOffer:
     """What a node of the one network offers."""
     caps, here = names(REQUIRED), [AttachmentOffer("lan", "10.0.0.1", 1e-4, 1e9)]
-    return TransportOffer(name, "1.0", (1, 0), caps, here, unavailable)
+    return TransportOffer(name, "1.0", (1, 0), caps, here, unavailable=unavailable)
 
 
 def offers(*transports: str) -> list[TransportOffer]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.coordinator.breakdown import breakdown, stage_shares
-from nova.wire.messages import TokenTiming
+from nova.wire.values import TokenTiming
 
 OFFSETS = st.lists(st.integers(-(10**15), 10**15), min_size=3, max_size=3)
 MS = 1_000_000

@@ -8,7 +8,8 @@ import pytest
 
 from nova.coordinator.deployment import ENDED_S, KEPT_REASONS, NO_TRANSPORT
 from nova.wire import phases
-from nova.wire.messages import EngineKey, Gather, Gathered, StartEngine, StopEngine
+from nova.wire.messages import Gather, Gathered, StartEngine, StopEngine
+from nova.wire.values import EngineKey
 from tests.unit.coordinator.deployments import GRACE_S, TICKET, Cluster, kinds, offer, offers, starts
 
 

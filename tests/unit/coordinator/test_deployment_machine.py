@@ -14,15 +14,8 @@ from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.service import REQUIRED
 from nova.transport.select import select
 from nova.wire import phases
-from nova.wire.messages import (
-    EngineExited,
-    EngineKey,
-    EngineState,
-    Gather,
-    Gathered,
-    StartEngine,
-    StopEngine,
-)
+from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, StartEngine, StopEngine
+from nova.wire.values import EngineKey
 from tests.unit.coordinator.deployments import ORDER, TICKET, config, offers
 
 ERRORS = ["", "PeerLost", "GroupBroken", "FormingFailed", "TransferTimeout", "ModelError"]

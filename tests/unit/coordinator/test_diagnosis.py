@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nova import errors
 from nova.coordinator.diagnosis import Diagnosis, Symptom, Weight, engine_exited, node_lost
-from nova.wire.messages import EngineExited, EngineKey
+from nova.wire.messages import EngineExited
+from nova.wire.values import EngineKey
 
 SYMPTOMS = st.builds(Symptom, st.sampled_from(Weight), st.text(min_size=1, max_size=3))
 GRACE_S = 2.0
@@ -62,7 +63,7 @@ def test_symptoms_name_the_node_and_everything_known_of_the_engine() -> None:
     assert node_lost("b", "silent for 2.0 s").text == "node b is lost: silent for 2.0 s"
     text = engine_exited("b", exited("PeerLost"), "ab").text
     assert text.startswith("engine of rank 1 on node b (pid 42, phase join): rank 0 is gone (rank 0 is a, rank 1 is b)")
-    assert "transport.host" in text
+    assert "transport.hosts" in text
 
 
 def test_who_did_not_come_to_the_meeting_is_named() -> None:

@@ -14,20 +14,8 @@ from hypothesis import strategies as st
 from nova.config.schema import Deployment as Limits
 from nova.coordinator.model import Bytes, ServedModel
 from nova.coordinator.serving import MAX_NEW_TOKENS, Serving
-from nova.wire.messages import (
-    Accepted,
-    Begin,
-    Cancel,
-    Completed,
-    EngineKey,
-    Failed,
-    Generate,
-    Message,
-    Piece,
-    Sampling,
-    Tokens,
-    TokenTiming,
-)
+from nova.wire.messages import Accepted, Begin, Cancel, Completed, Failed, Generate, Message, Piece, Tokens
+from nova.wire.values import EngineKey, Sampling, TokenTiming
 from tests.unit.coordinator.deployments import GRACE_S, Cluster
 
 STOP = 3

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from nova.engine.link import Link
+from nova.engine.control import Transfers
+from nova.engine.lanes import Lanes
+from nova.engine.link import Limits, Link
 from nova.engine.runner import Runner, Stage
 from nova.transport.api import Seat
 from nova.transport.memory import Hub, MemoryGroup
-from nova.wire.messages import Begin, Cancel, EngineKey, EngineSpec, Message, Sampling, StopEngine, Tokens
+from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
+from nova.wire.values import EngineKey, EngineSpec, Sampling
 
 CAPACITY = 1 << 20
 WAIT_S = 20.0
@@ -40,7 +43,7 @@ def at_once(jobs: Sequence[Callable[[], R]]) -> list[R]:
 
 
 def spec(size: int, prefill_chunk: int = 4) -> EngineSpec:
-    return EngineSpec("m", 0, 1, 4, size, "memory", {}, b"t" * 32, 5.0, 5.0, 5.0, 5.0, prefill_chunk, 1 << 20)
+    return EngineSpec("m", 0, 1, 4, size, "memory", {}, b"t" * 32, 5.0, 5.0, 5.0, 5.0, 5.0, prefill_chunk, 1 << 20)
 
 
 class Said:
@@ -127,7 +130,7 @@ class Pipeline:
     def _rank(self, rank: int) -> None:
         stage, inbox, link = self.stages[rank](), self.inboxes[rank], None
         if self._groups:
-            link = Link(self._groups[rank], inbox, 5.0, 1 << 20)
+            link = Link(Lanes(self._groups[rank]), inbox, Transfers(), Limits(5.0, 1 << 20, 1))
             link.start()
         described = spec(len(self.stages), self.prefill_chunk)
         self.runners[rank] = Runner(self.key(rank), described, stage, link, Said(inbox, self.said))

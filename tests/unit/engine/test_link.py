@@ -10,7 +10,9 @@ import mlx.core as mx
 import pytest
 
 from nova.clock import Deadline
-from nova.engine.link import Link, LinkFailed, Received, bytes_of
+from nova.engine.control import Transfers
+from nova.engine.lanes import Lanes
+from nova.engine.link import Limits, Link, LinkFailed, Received, bytes_of
 from nova.engine.schedule import window
 from nova.errors import LengthMismatch, PeerLost, ProtocolError
 from nova.transport.memory import MemoryGroup
@@ -44,9 +46,9 @@ class Pair:
 def pair() -> Iterator[Pair]:
     first, second = groups(2)
     inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-    receiver = Link(second, inbox, 5.0, LIMIT)
+    receiver = Link(Lanes(second), inbox, Transfers(), Limits(5.0, LIMIT, 0))
     receiver.start()
-    yield Pair(Link(first, queue.SimpleQueue(), 5.0, LIMIT), receiver, first, inbox)
+    yield Pair(Link(Lanes(first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0)), receiver, first, inbox)
     second.abort()
     first.abort()
     receiver._thread.join(WAIT_S)
@@ -147,7 +149,7 @@ def test_the_end_of_the_peer_ends_the_link_with_peer_lost(pair: Pair) -> None:
 
 
 def test_closing_our_own_side_ends_the_thread_without_a_complaint(pair: Pair) -> None:
-    pair.receiver.group.abort()
+    pair.receiver._frames.abort()
     pair.receiver._thread.join(WAIT_S)
     assert not pair.receiver._thread.is_alive()
     assert pair.inbox.empty()

@@ -13,7 +13,8 @@ from nova.engine.runner import Stage
 from nova.errors import EngineError, PeerLost
 from nova.model.stage import load_stage
 from nova.plan.profiles import Profile
-from nova.wire.messages import Goodbye, Sampling, StopEngine
+from nova.wire.messages import Goodbye, StopEngine
+from nova.wire.values import Sampling
 from tests.support.tiny import make_tiny
 from tests.unit.engine.ranks import Pipeline, tokens
 

@@ -7,11 +7,12 @@ from itertools import combinations
 import pytest
 
 from nova.clock import Deadline
+from nova.engine.lanes import Lanes
 from nova.engine.verify import STAMP_BYTES, stamp, verify
 from nova.errors import FormingFailed, TransportError
 from nova.transport.api import Seat
 from nova.transport.memory import MemoryGroup
-from nova.wire.messages import EngineKey
+from nova.wire.values import EngineKey
 from tests.unit.engine.ranks import at_once, groups, seat
 
 
@@ -20,7 +21,7 @@ def outcomes(connected: list[MemoryGroup], seats: list[Seat]) -> list[float | Tr
 
     def one(group: MemoryGroup, mine: Seat) -> float | TransportError:
         try:
-            return verify(group, mine, "memory", Deadline.after(10.0))
+            return verify(Lanes(group), mine, "memory", Deadline.after(10.0)).latency_s
         except TransportError as error:
             group.abort()
             return error
@@ -60,7 +61,7 @@ def test_a_group_that_gives_another_rank_or_size_is_refused_before_a_byte_is_sen
     first, second = groups(2)
     for mine in (seat(1, 2), seat(0, 3)):
         with pytest.raises(FormingFailed, match=rf"rank 0 of 2, expected {mine.rank} of {mine.size}"):
-            verify(first, mine, "memory", Deadline.after(1.0))
+            verify(Lanes(first), mine, "memory", Deadline.after(1.0))
     assert not second._in[0].parts
 
 

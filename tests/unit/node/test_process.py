@@ -20,11 +20,12 @@ from nova.node.agent import NodeAgent
 from nova.node.ipc import EngineLines
 from nova.node.process import MAX_LINE_BYTES, TAIL_LINES, EngineProcess, lines, signal_name
 from nova.wire.boot import Boot
-from nova.wire.messages import EngineKey, EngineSpec, Heartbeat, Message
+from nova.wire.messages import Heartbeat, Message
+from nova.wire.values import EngineKey, EngineSpec
 
 WAIT_S = 30.0
 KEY = EngineKey("main", 1, 0)
-SPEC = EngineSpec("m", 0, 1, 1, 1, "none", {}, b"", 5.0, 5.0, 5.0, 5.0, 4, 1024)
+SPEC = EngineSpec("m", 0, 1, 1, 1, "none", {}, b"", 5.0, 5.0, 5.0, 5.0, 5.0, 4, 1024)
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from nova.clock import FakeClock
 from nova.config.schema import Engine
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire import phases
-from nova.wire.messages import EngineSpec
+from nova.wire.values import EngineSpec
 
 LIMITS = Engine(start_s=60.0, stop_s=3.0, silent_s=10.0)
-SPEC = EngineSpec("m", 0, 1, 1, 2, "tcp", {}, b"", 40.0, 20.0, 100.0, 5.0, 4, 1024)
+SPEC = EngineSpec("m", 0, 1, 1, 2, "tcp", {}, b"", 40.0, 15.0, 20.0, 100.0, 5.0, 4, 1024)
 GRACE_S = 1.0
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nova.transport.api import Caps
 from nova.transport.select import Selection, select
-from nova.wire.messages import AttachmentOffer, TransportOffer
+from nova.wire.values import AttachmentOffer, TransportOffer
 
 LAN = AttachmentOffer("ip4/10.0.0.0/24", "10.0.0.1", 1e-4, 1e8)
 CABLE = AttachmentOffer("tb/a-b", "169.254.1.1", 1e-5, 1e9)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nova.errors import ProtocolError
 from nova.wire.codec import HEAD_BYTES, VERSION, decode, encode
-from nova.wire.messages import KINDS, Begin, EngineKey, Heartbeat, Message, Sampling, StartEngine
+from nova.wire.messages import KINDS, Begin, Heartbeat, Message, StartEngine
+from nova.wire.values import EngineKey, Sampling
 from tests.unit.wire.instances import ANY_MESSAGE, MESSAGES
 
 CODES = {
