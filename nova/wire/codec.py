@@ -16,7 +16,7 @@ import msgspec
 from nova.errors import ProtocolError
 from nova.wire.messages import KINDS, Message
 
-VERSION = 1
+VERSION = 2
 MAX_BODY_BYTES = 4 << 20
 """Largest body accepted from a peer; the longest prompt that a control message carries fits many times over."""
 

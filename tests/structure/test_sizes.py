@@ -11,9 +11,7 @@ from tests.structure.project import ROOT, modules, name
 QUESTION = 200
 LIMIT = 300
 
-REASONS: dict[str, str] = {
-    "nova/wire/messages.py": "every message of every channel: the protocol is read, and versioned, as one text",
-}
+REASONS: dict[str, str] = {}
 """A file over LIMIT lines -> why it is better whole."""
 
 

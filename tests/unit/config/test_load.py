@@ -32,7 +32,7 @@ def test_no_file_and_no_override_gives_the_defaults() -> None:
 def test_a_file_needs_only_the_keys_that_differ(file: Path) -> None:
     file.write_text('name = "a"\n[engine]\nload_s = 5\n')
     config = load(file)
-    assert (config.name, config.engine.load_s, config.engine.join_s) == ("a", 5.0, 10.0)
+    assert (config.name, config.engine.load_s, config.engine.join_s) == ("a", 5.0, 5.0)
 
 
 def test_an_override_wins_over_the_file_and_a_later_one_over_an_earlier(file: Path) -> None:

@@ -62,9 +62,9 @@ def test_silence_kills_in_every_phase() -> None:
 
 def test_waiting_for_the_others_to_start_has_a_limit_of_its_own() -> None:
     engine = Watched()
-    engine.enter(phases.OPEN)
+    engine.enter(phases.MEET)
     assert engine.live(40.0) is None
-    assert engine.live(2.0) == Kill("phase open took longer than 40 s")
+    assert engine.live(2.0) == Kill("phase meet took longer than 40 s")
 
 
 def test_joining_and_verifying_have_one_limit() -> None:

@@ -156,7 +156,7 @@ def test_a_node_offers_what_it_has_and_says_why_it_lacks_the_rest(install: Insta
 
 
 def test_the_projects_own_plugins_come_in_by_the_same_door() -> None:
-    here = offers(["tcp", "zmq"], {"zmq": {"curve": False}}, "127.0.0.1")
+    here = offers(["tcp", "zmq"], {"zmq": {"curve": False}}, ["127.0.0.1"])
     assert [offer.unavailable for offer in here] == [None, None]
     assert all("AUTHENTICATED" in offer.caps and "ENCRYPTED" not in offer.caps for offer in here)
-    assert "ENCRYPTED" in offers(["zmq"], {}, "127.0.0.1")[0].caps
+    assert "ENCRYPTED" in offers(["zmq"], {}, ["127.0.0.1"])[0].caps

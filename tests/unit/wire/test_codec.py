@@ -16,11 +16,11 @@ from nova.wire.values import EngineKey, Sampling
 from tests.unit.wire.instances import ANY_MESSAGE, MESSAGES
 
 CODES = {
-    "Hello": 1, "Welcome": 2, "Refused": 3, "Heartbeat": 4, "Goodbye": 5,
+    "Hello": 1, "Welcome": 2, "Refused": 3, "Heartbeat": 4, "Goodbye": 5, "Offers": 6,
     "StartEngine": 10, "StopEngine": 11, "EngineState": 12, "EngineExited": 13, "Gather": 14, "Gathered": 15,
     "Begin": 16, "Cancel": 17, "Tokens": 18,
     "Generate": 30, "Abandon": 31, "Accepted": 32, "Piece": 33, "Completed": 34, "Failed": 35, "StatusQuery": 36,
-    "StatusReply": 37,
+    "StatusReply": 37, "ExplainQuery": 38, "ExplainReply": 39,
 }  # fmt: skip
 """As they went out into the world. A line is only ever added."""
 
@@ -137,7 +137,7 @@ def test_a_body_over_the_limit_is_refused_unread_and_one_of_exactly_the_limit_pa
 def test_a_hostile_value_in_a_free_field_is_a_protocol_error(value: bytes) -> None:
     spec = {
         "model": "m", "first_layer": 0, "last_layer": 1, "layers": 1, "size": 1, "transport": "t", "options": {},
-        "ticket": b"", "start_s": 1.0, "join_s": 1.0, "load_s": 1.0, "transfer_s": 1.0, "prefill_chunk": 1,
+        "ticket": b"", "start_s": 1.0, "open_s": 1.0, "join_s": 1.0, "load_s": 1.0, "transfer_s": 1.0, "prefill_chunk": 1,
         "max_tensor_bytes": 1,
     }  # fmt: skip
     start = {"engine": {"group": "main", "generation": 1, "rank": 0}, "spec": spec}

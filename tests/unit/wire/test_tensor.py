@@ -25,7 +25,7 @@ LAYOUTS = st.builds(
     shape=st.lists(st.integers(0, 24), max_size=MAX_DIMS).map(tuple),
 )
 
-DTYPE_AT, DIMS_AT, FLAGS_AT, NBYTES_AT, SHAPE_AT, HOPS_AT = 5, 6, 8, 16, 24, 64
+DTYPE_AT, DIMS_AT, FLAGS_AT, NBYTES_AT, SHAPE_AT, HOPS_AT = 5, 6, 8, 16, 24, 68
 
 
 @st.composite
