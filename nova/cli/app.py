@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.command("run")(run.command)
 app.command("generate")(remote.generate)
 app.command("status")(remote.status)
+app.command("explain")(remote.explain)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 

@@ -9,7 +9,7 @@ import sys
 
 import msgspec
 
-from nova.wire.values import EngineStatus, NodeStatus, Share, StageShare
+from nova.wire.values import AttemptReport, CandidateReport, EngineStatus, NodeStatus, Share, StageShare
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,16 @@ class Status(Output, frozen=True, kw_only=True):
     reasons: list[str]
 
 
+class Explanation(Output, frozen=True, kw_only=True):
+    """`nova explain --json`. `attempts` are oldest first; one that began `ago_s` seconds ago took `seconds` so far."""
+
+    state: str
+    nodes: list[str]
+    transport: str
+    candidates: list[CandidateReport]
+    attempts: list[AttemptReport]
+
+
 class Keys(Output, frozen=True, kw_only=True):
     """`nova keys ... --json`: our own public keys and those we trust, by name."""
 
@@ -82,6 +92,7 @@ OUTPUTS: dict[str, type[Output]] = {
     "run": Text,
     "generate": Text,
     "status": Status,
+    "explain": Explanation,
     "keys": Keys,
     "model": Model,
     "problem": Problem,

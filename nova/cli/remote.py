@@ -1,4 +1,4 @@
-"""`nova generate` and `nova status`: against a deployment that runs already."""
+"""`nova generate`, `nova status` and `nova explain`: against a deployment that runs already."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nova import paths
 from nova.cli import edge, options
-from nova.cli.output import Status, Text
+from nova.cli.output import Explanation, Status, Text
 from nova.cli.show import account, cluster, out
+from nova.cli.show_explain import explanation
 from nova.cli.stream import Received, ask, follow
 from nova.clock import Deadline
 from nova.config.load import load
@@ -49,10 +50,15 @@ def status(config: options.Config = None, set_: options.Set = None, json: option
     edge.run(_status(config, set_ or [], json), json)
 
 
+def explain(config: options.Config = None, set_: options.Set = None, json: options.Json = False) -> None:
+    """Say which transport a running deployment uses, and why not another: candidates, attempts, links."""
+    edge.run(_explain(config, set_ or [], json), json)
+
+
 async def _generate(
     config: Path | None, settings: list[str], request: Generate, received: Received, json: bool
 ) -> Text:
-    async with _connect(config, settings) as client:
+    async with connect(config, settings) as client:
         text = await follow(client, request, received, quiet=json)
     if not json:
         out.print()
@@ -61,7 +67,7 @@ async def _generate(
 
 
 async def _status(config: Path | None, settings: list[str], json: bool) -> Status:
-    async with _connect(config, settings) as client:
+    async with connect(config, settings) as client:
         reply = await client.status()
     fields = {name: getattr(reply, name) for name in Status.__struct_fields__}
     found = Status(**fields)
@@ -70,8 +76,17 @@ async def _status(config: Path | None, settings: list[str], json: bool) -> Statu
     return found
 
 
+async def _explain(config: Path | None, settings: list[str], json: bool) -> Explanation:
+    async with connect(config, settings) as client:
+        reply = await client.explain()
+    found = Explanation(**{name: getattr(reply, name) for name in Explanation.__struct_fields__})
+    if not json:
+        out.print(explanation(found))
+    return found
+
+
 @asynccontextmanager
-async def _connect(config: Path | None, settings: list[str]) -> AsyncIterator[Client]:
+async def connect(config: Path | None, settings: list[str]) -> AsyncIterator[Client]:
     """A session with the coordinator, by the key of this user. Raises ControlError and ConfigError."""
     node = load(config, settings)
     home = paths.home(node.home)

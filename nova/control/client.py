@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from nova import __version__
 from nova.clock import Clock, Deadline, monotonic
@@ -18,6 +19,8 @@ from nova.wire.messages import (
     Abandon,
     Accepted,
     Completed,
+    ExplainQuery,
+    ExplainReply,
     Failed,
     Generate,
     Hello,
@@ -32,8 +35,9 @@ GRACE_S = 2.0
 """What the coordinator's word on a passed deadline may take to come."""
 
 GenerateEvent = Accepted | Piece | Completed
-_Answer = Accepted | Piece | Completed | Failed | StatusReply
-_LAST = (Completed, Failed, StatusReply)
+_Answer = Accepted | Piece | Completed | Failed | StatusReply | ExplainReply
+_LAST = (Completed, Failed, StatusReply, ExplainReply)
+_Reply = TypeVar("_Reply", StatusReply, ExplainReply)
 
 
 class Client:
@@ -94,9 +98,9 @@ class Client:
                 if isinstance(answer, Failed):
                     done = True
                     raise GenerationError(answer.reason)
-                if isinstance(answer, StatusReply):
+                if not isinstance(answer, GenerateEvent):
                     done = True
-                    raise ProtocolError(f"{self._peer} answered a generation with its status")
+                    raise ProtocolError(f"{self._peer} answered a generation with {type(answer).__name__}")
                 done = isinstance(answer, Completed)
                 yield answer
         finally:
@@ -108,13 +112,21 @@ class Client:
     async def status(self, deadline_s: float = 5.0) -> StatusReply:
         """The cluster at this moment. Raises NodeLost, or RequestTimeout after `deadline_s` seconds."""
         request = new_request_id()
-        self._open(StatusQuery(request), request, "status", deadline_s)
+        return await self._ask(StatusQuery(request), request, "status", StatusReply, deadline_s)
+
+    async def explain(self, deadline_s: float = 5.0) -> ExplainReply:
+        """Why the deployment uses its transport. Raises NodeLost, or RequestTimeout after `deadline_s` seconds."""
+        request = new_request_id()
+        return await self._ask(ExplainQuery(request), request, "explanation", ExplainReply, deadline_s)
+
+    async def _ask(self, query: Message, request: str, awaited: str, reply: type[_Reply], deadline_s: float) -> _Reply:
+        self._open(query, request, awaited, deadline_s)
         try:
             answer = await self._answer(request)
         finally:
             self._close(request)
-        if not isinstance(answer, StatusReply):
-            raise ProtocolError(f"{self._peer} answered a status query with {type(answer).__name__}")
+        if not isinstance(answer, reply):
+            raise ProtocolError(f"{self._peer} answered {type(query).__name__} with {type(answer).__name__}")
         return answer
 
     def welcomed(self, welcome: Welcome) -> None:

@@ -223,7 +223,7 @@ def test_a_run_that_cannot_start_fails_in_one_line(nova_home: Path) -> None:
     assert "pigeon" in problem("run", "-m", "emulated:seed", "-p", "hello", "--transport", "pigeon")
 
 
-@pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",)])
+@pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",), ("explain",)])
 def test_without_a_coordinator_s_key_the_commands_say_how_to_get_it(command: tuple[str, ...], nova_home: Path) -> None:
     elsewhere = "control.address=192.0.2.1:29200"  # an address kept for examples; nothing is sent to it
     assert "no key is trusted as 'coordinator'" in problem(*command, "--set", elsewhere)
