@@ -1,0 +1,85 @@
+"""Sockets that leave by the interface of their own address, and what their errors mean.
+
+An unscoped connect to 169.254.x.x leaves by whichever interface the routing table names, on a Mac Wi-Fi as a rule,
+although the peer is at the end of a Thunderbolt cable. So whoever dials says from where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+
+from nova.errors import TransportUnavailable
+from nova.transport.network import family, interface, is_ours, unscoped
+from nova.transport.routes import Route
+
+# Of macOS, where Python's socket module lacks them: <netinet/in.h> and <netinet6/in6.h> of Apple's SDK.
+IP_BOUND_IF = 25
+IPV6_BOUND_IF = 125
+
+INSTANT_S = 0.001
+"""An "unreachable" sooner than this comes from our own kernel: no packet was answered."""
+
+SockAddr = tuple[str, int] | tuple[str, int, int, int]
+
+
+def sockaddr(host: str, port: int, link: str = "") -> SockAddr:
+    """A numeric address as sockets take it; `link` replaces the scope of a link-local IPv6 address.
+
+    Raises OSError when this machine has no such interface.
+    """
+    if family(host) == socket.AF_INET:
+        return host, port
+    scope = link or host.partition("%")[2]
+    return unscoped(host), port, 0, socket.if_nametoindex(scope) if scope else 0
+
+
+def target(route: Route, port: int) -> SockAddr:
+    """The peer's end of a route. A scope in it is the peer's name of the link, so ours takes its place."""
+    return sockaddr(route.target, port, route.source.partition("%")[2])
+
+
+def device(route: Route) -> str:
+    """The interface that a route is to be bound to; "" where the kernel finds the way itself.
+
+    The way to an address of this machine is inside it, whatever interface has the address.
+    """
+    if is_ours(route.target):
+        return ""
+    try:
+        return interface(route.source)
+    except TransportUnavailable:  # it went away; binding to the address will say so
+        return ""
+
+
+def bind_to_interface(sock: socket.socket, route: Route) -> None:
+    """Let `sock`, not yet connected, leave by the interface of `route.source` and from that address.
+
+    macOS: IP_BOUND_IF. Linux: SO_BINDTODEVICE where that is permitted; elsewhere the source address alone has to do.
+    Raises OSError when the address is not this machine's any more.
+    """
+    name = device(route)
+    if name and sys.platform == "darwin":
+        six = sock.family == socket.AF_INET6
+        level, option = (socket.IPPROTO_IPV6, IPV6_BOUND_IF) if six else (socket.IPPROTO_IP, IP_BOUND_IF)
+        sock.setsockopt(level, option, socket.if_nametoindex(name))
+    elif name and sys.platform == "linux":
+        with contextlib.suppress(PermissionError):  # CAP_NET_RAW, before Linux 5.7
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+    sock.bind(sockaddr(route.source, 0))
+
+
+def unreachable(code: int, after_s: float, system: str = sys.platform) -> str:
+    """Why a connection failed with `code` (errno) `after_s` after it was dialled, in words that help. Pure."""
+    if code != errno.EHOSTUNREACH:
+        return os.strerror(code)
+    if system == "darwin" and after_s < INSTANT_S:
+        # Apple TN3179: macOS answers so, with errno 65, for a program that may not use the local network.
+        return (
+            f"{os.strerror(code)} at once: macOS does not let this program use the local network; allow it in System "
+            "Settings > Privacy & Security > Local Network, or run nova-node from Terminal or as a launchd daemon"
+        )
+    return f"{os.strerror(code)}: no route to it, or nobody has that address on this link"
