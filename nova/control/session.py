@@ -22,6 +22,8 @@ class Session:
         self.user = user
         """The name that the peer's key is trusted under."""
         self.hello = hello
+        self.offers = hello.offers
+        """A worker's transports: those of its Hello, until it says that they have changed."""
         self.routing_id = routing_id
         self.link = link
         self.pulse = pulse

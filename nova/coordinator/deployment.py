@@ -2,61 +2,37 @@
 
     waiting --all nodes are here--> forming --all engines ready--> serving
        ^                               |                              |
-       '------- pause, engines ended --+------- something died -------'
+       '------- pause, engines ended --+--- something died, or a better transport is there
 
 A pure machine: it is fed with events and a clock reading, and gives messages to send to nodes. Every attempt is a
-new generation with new engines, and every failure keeps its reason. Over several candidate transports it tries the
-next one when an engine could not set up its link; after the last one it starts again from the first.
+new generation with new engines, and every failure keeps its reason. A transport that could not set up its link is
+held back, and the next candidate is tried at once; when all have failed, there is a pause before the next attempt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nova.config.schema import NodeConfig
+from nova.coordinator.choice import MAX_DOUBLINGS, Choice
 from nova.coordinator.diagnosis import Diagnosis, Symptom, Weight, engine_exited, node_lost
-from nova.errors import NoTransport, TransportError
+from nova.coordinator.generation import ALONE, GROUP, EngineRecord, Generation
+from nova.coordinator.links import LinkWatch
+from nova.coordinator.spec import Shape, engine_spec
+from nova.errors import TransportError
 from nova.plan.split import ranges
-from nova.transport.select import Selection
-from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
-from nova.wire.values import EngineKey, EngineSpec, TransportOffer
+from nova.wire.values import AttemptReport, EngineKey, TokenTiming, TransportOffer
 
-GROUP = "main"
-NO_TRANSPORT = "none"
-"""What a group of one engine runs over."""
-
-KEPT_REASONS = 20
+KEPT = 20
+"""Reasons and attempts that are kept for whoever asks."""
 
 ENDED_S = 2.0
 """What an engine's end, once it was killed, may take to be reported."""
 
-MAX_DOUBLINGS = 32
-"""A pause has reached its limit long before; without a bound its power of two would outgrow a float."""
-
 Outbox = list[tuple[str, Message]]
 """Messages with the node that each is for."""
-
-Select = Callable[[dict[str, Sequence[TransportOffer]], Sequence[str]], Selection]
-
-
-@dataclass
-class EngineRecord:
-    """What the coordinator knows about one engine of the present generation."""
-
-    node: str
-    key: EngineKey
-    first_layer: int
-    layers: int
-    phase: str = "asked"
-    pid: int = 0
-    detail: str = ""
-    log_tail: list[str] = field(default_factory=list)
-    weight_bytes: int = 0
-    memory_bytes: int = 0
-    ended: bool = False
 
 
 @dataclass
@@ -68,34 +44,45 @@ class Deployment:
     config: NodeConfig
     nodes: list[str]
     split: list[int]
-    select: Select
     ticket: Callable[[], bytes]
     state: str = "waiting"
-    generation: int = 0
-    transport: str = ""
     falls_back: bool = False
     """Failed, and the next transport is tried as soon as the old engines are gone."""
-    rejected: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
-    engines: dict[int, EngineRecord] = field(default_factory=dict)
-    _offers: dict[str, Sequence[TransportOffer]] = field(default_factory=dict)
-    _gathers: dict[int, dict[int, bytes]] = field(default_factory=dict)
-    _ranked: list[str] = field(default_factory=list)
-    _tried: list[str] = field(default_factory=list)
+    choice: Choice = field(init=False)
+    current: Generation | None = None
+    generation: int = 0
+    _past: list[Generation] = field(default_factory=list)
+    _links: LinkWatch | None = None
+    _better: str = ""
+    """Why a new forming would be worth it; it is done between requests."""
     _failures: int = 0
     _retry_at: float = 0.0
     _given_up_at: float = 0.0
     _diagnosis: Diagnosis | None = None
 
+    def __post_init__(self) -> None:
+        self.choice = Choice(self.config.transport, self.nodes)
+
     # --- events -----------------------------------------------------------------------------------------------------
 
     def node_joined(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
         if node in self.nodes:
-            self._offers[node] = offers
+            self.choice.offered(node, offers)
+        return self.tick(now)
+
+    def node_offers(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
+        """A node's addresses or hardware have changed: what failed is tried again, and something may be better now."""
+        changed = node in self.choice.offers and self.choice.offered(node, offers)
+        if changed and self.state == "serving" and not self.choice.missing:
+            self.choice.look()
+            self._compare(f"the offers of {node} have changed", now)
+        elif changed and self.state == "failed":
+            self._retry_at = min(self._retry_at, now)
         return self.tick(now)
 
     def node_left(self, node: str, why: str, now: float) -> Outbox:
-        if self._offers.pop(node, None) is not None:
+        if self.choice.left(node):
             for engine in self.engines.values():
                 engine.ended = engine.ended or engine.node == node
             if self._running:
@@ -103,51 +90,79 @@ class Deployment:
         return self.tick(now)
 
     def engine_state(self, node: str, state: EngineState, now: float) -> Outbox:
-        engine = self._engine(node, state.engine)
-        if engine is None:
+        found = self._find(node, state.engine)
+        if found is None:
             return []
-        engine.phase, engine.detail = state.phase, state.detail
-        engine.pid = state.pid or engine.pid
-        engine.weight_bytes = state.weight_bytes or engine.weight_bytes
-        engine.memory_bytes = state.memory_bytes or engine.memory_bytes
-        ready = all(each.phase == phases.READY and not each.ended for each in self.engines.values())
-        if self.state == "forming" and ready:
-            self.state, self._failures, self._tried = "serving", 0, []
+        generation, engine = found
+        generation.told(engine, state, now)
+        if self.state == "forming" and generation.ready:
+            self.state, self._failures, generation.outcome = "serving", 0, "serving"
+            self.choice.formed(generation.candidate, generation.links)
+            self._links = LinkWatch(self.config.transport.slow_factor, generation.links)
         return []
 
     def engine_exited(self, node: str, exited: EngineExited, now: float) -> Outbox:
-        engine = self._engine(node, exited.engine)
-        if engine is None:
+        found = self._find(node, exited.engine)
+        if found is None:
             return []
+        generation, engine = found
         engine.ended, engine.log_tail = True, exited.log_tail
         if self._running:
-            awaited = [each.node for each in self.engines.values() if self._lacks(each.key.rank)]
-            self._note(engine_exited(node, exited, self.nodes, awaited), now)
+            self._note(engine_exited(node, exited, self.nodes, generation.awaited), now)
         return self.tick(now)
 
     def gathered(self, node: str, gather: Gather, now: float) -> Outbox:
         """One rank's blob; the answer goes to all ranks in the moment the last one is in: that is the "go"."""
-        if self._engine(node, gather.engine) is None or not self._running:
+        found = self._find(node, gather.engine)
+        if found is None or not self._running:
             return []
-        blobs = self._gathers.setdefault(gather.round, {})
-        blobs[gather.engine.rank] = gather.blob
-        if len(blobs) < len(self.nodes):
+        generation, _ = found
+        blobs = generation.gathered(gather)
+        if blobs is None:
             return []
-        del self._gathers[gather.round]
-        in_order = [blobs[rank] for rank in sorted(blobs)]
-        return [(each.node, Gathered(each.key, gather.round, in_order)) for each in self.engines.values()]
+        return [(each.node, Gathered(each.key, gather.round, blobs)) for each in generation.engines.values()]
+
+    def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int], now: float) -> str:
+        """Chunks have gone through all stages: a link that has become slow is reported, once; "" when none has."""
+        if self._links is None or self.state != "serving" or self._better:
+            return ""
+        self._links.saw(timings, offsets_ns)
+        slow = self._links.slow()
+        if slow is None:
+            return ""
+        rank, taken_s, usual_s = slow
+        self._links.factor = 0.0
+        ends = f"{self.nodes[rank]} to {self.nodes[(rank + 1) % len(self.nodes)]}"
+        reason = f"the link {ends} over {self.over} takes {taken_s * 1e3:.1f} ms, {usual_s * 1e3:.1f} ms when verified"
+        self._keep(reason)
+        self.choice.hold(self.transport, reason, now)
+        self._compare(reason, now)
+        return reason
+
+    def idle(self, now: float) -> Outbox:
+        """No request is worked on at this moment: what waited for that is done."""
+        if self.state != "serving" or not self._better or self._diagnosis is not None or self.current is None:
+            return []
+        reason = f"generation {self.current.number} over {self.over} ends between requests: {self._better}"
+        self.current.end("ended", now, cause=self._better)
+        out = self._stop_engines(self._better)
+        self._give_reason(reason, now, retry=False)
+        return out
 
     def tick(self, now: float) -> Outbox:
         """Whatever time brings: a diagnosis that is ripe, a pause that is over."""
-        if self._running and self._diagnosis is not None and (cause := self._diagnosis.cause(now)) is not None:
+        cause = self._diagnosis.cause(now, self._all_ended) if self._diagnosis is not None else None
+        if self._running and cause is not None:
             return self._fail(cause, now)
         wanted = self.state in ("waiting", "failed") and self.split and not self.missing
-        gone = all(engine.ended for engine in self.engines.values()) or now >= self._given_up_at
+        gone = self._all_ended or now >= self._given_up_at
         return self._form(now) if wanted and gone and now >= self._retry_at else []
 
-    def stop(self) -> Outbox:
+    def stop(self, now: float) -> Outbox:
         """End the present generation for good."""
         out = self._stop_engines("the deployment ends")
+        if self.current is not None:
+            self.current.end("ended", now)
         self.state, self._retry_at = "stopped", float("inf")
         return out
 
@@ -155,7 +170,20 @@ class Deployment:
 
     @property
     def missing(self) -> list[str]:
-        return [node for node in self.nodes if node not in self._offers]
+        return self.choice.missing
+
+    @property
+    def engines(self) -> dict[int, EngineRecord]:
+        """Those of the present generation, by rank."""
+        return self.current.engines if self.current is not None else {}
+
+    @property
+    def transport(self) -> str:
+        return self.current.transport if self.current is not None else ""
+
+    @property
+    def over(self) -> str:
+        return self.current.over if self.current is not None else ""
 
     @property
     def why_not(self) -> str:
@@ -166,7 +194,7 @@ class Deployment:
             return f"waiting for {', '.join(self.missing)} to join"
         if self.state == "forming":
             phases_now = ", ".join(f"{each.node}: {each.phase}" for each in self.engines.values())
-            return f"generation {self.generation} is being formed over {self.transport} ({phases_now})"
+            return f"generation {self.generation} is being formed over {self.over} ({phases_now})"
         return f"the deployment is {self.state}"
 
     @property
@@ -176,8 +204,14 @@ class Deployment:
 
     @property
     def failing(self) -> bool:
-        """Something died and its cause is not yet known; nothing new is to be begun."""
-        return self._diagnosis is not None
+        """Something died and its cause is not yet known, or the group ends with its last request: nothing begins."""
+        return self._diagnosis is not None or bool(self._better)
+
+    def attempts(self, now: float) -> list[AttemptReport]:
+        """The generations of late, oldest first."""
+        recent = self._links.recent if self._links is not None else {}
+        kept = self._past if self.current is None else [*self._past, self.current]
+        return [each.report(now, recent if each is self.current else {}) for each in kept]
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -185,14 +219,15 @@ class Deployment:
     def _running(self) -> bool:
         return self.state in ("forming", "serving")
 
-    def _engine(self, node: str, key: EngineKey) -> EngineRecord | None:
-        """The record, unless the message is from a stranger or from an old generation."""
-        engine = self.engines.get(key.rank)
-        return engine if engine is not None and engine.key == key and engine.node == node else None
+    @property
+    def _all_ended(self) -> bool:
+        return all(engine.ended for engine in self.engines.values())
 
-    def _lacks(self, rank: int) -> bool:
-        """Whether an all-gather waits for this rank."""
-        return any(rank not in blobs for blobs in self._gathers.values())
+    def _find(self, node: str, key: EngineKey) -> tuple[Generation, EngineRecord] | None:
+        """The present generation and its engine, unless the message is a stranger's or an old generation's."""
+        generation = self.current
+        engine = generation.engine(node, key) if generation is not None else None
+        return (generation, engine) if generation is not None and engine is not None else None
 
     def _note(self, symptom: Symptom, now: float) -> None:
         if self._diagnosis is None:
@@ -200,76 +235,58 @@ class Deployment:
             self._diagnosis = Diagnosis(self.config.control.dead_after_s + 1.0)
         self._diagnosis.add(symptom, now)
 
+    def _compare(self, why: str, now: float) -> None:
+        """Whether another transport stands before the one in use, so that a new forming is worth it."""
+        free = self.choice.free(now)
+        if self.config.transport.reform and free and free[0].name != self.transport:
+            self._better = f"{why}; {free[0].name} is tried"
+
     def _form(self, now: float) -> Outbox:
         try:
-            self.transport = self._choose()
+            candidate = ALONE if len(self.nodes) == 1 else self.choice.best(now)
         except TransportError as error:
-            self.transport = ""
+            self._replace(None)
             self._give_reason(str(error), now, retry=True)
             return []
-        self.generation += 1
-        self.state, self._diagnosis, self._gathers, self.falls_back = "forming", None, {}, False
-        self.engines = {
-            rank: EngineRecord(node, EngineKey(GROUP, self.generation, rank), first, last - first)
+        self.generation = number = self.generation + 1
+        engines = {
+            rank: EngineRecord(node, EngineKey(GROUP, number, rank), first, last - first)
             for rank, (node, (first, last)) in enumerate(zip(self.nodes, ranges(self.split), strict=True))
         }
+        self._replace(Generation(number, candidate, engines, now))
+        self.state, self._diagnosis, self._links, self._better, self.falls_back = "forming", None, None, "", False
         ticket = self.ticket()
-        return [(each.node, StartEngine(each.key, self._spec(each, ticket))) for each in self.engines.values()]
+        shape = Shape(sum(self.split), len(engines), ticket)
+        return [
+            (each.node, StartEngine(each.key, engine_spec(self.config, each, candidate, shape)))
+            for each in engines.values()
+        ]
 
-    def _choose(self) -> str:
-        """The best candidate that has not failed since the last success. Raises NoTransport."""
-        if len(self.nodes) == 1:
-            self._ranked = [NO_TRANSPORT]
-            return NO_TRANSPORT
-        offers = {node: self._offers[node] for node in self.nodes}
-        selection = self.select(offers, self.config.transport.order)
-        self.rejected, self._ranked = dict(selection.rejected), list(selection.ranked)
-        if not self._ranked:
-            raise NoTransport(self.rejected)
-        if not self._untried:
-            self._tried = []
-        return self._untried[0]
-
-    @property
-    def _untried(self) -> list[str]:
-        return [name for name in self._ranked if name not in self._tried]
-
-    def _spec(self, engine: EngineRecord, ticket: bytes) -> EngineSpec:
-        limits = self.config.engine
-        options: dict[str, Any] = self.config.transport.options.get(self.transport, {})
-        return EngineSpec(
-            model=self.config.deployment.model,
-            first_layer=engine.first_layer,
-            last_layer=engine.first_layer + engine.layers,
-            layers=sum(self.split),
-            size=len(self.nodes),
-            transport=self.transport,
-            options=options,
-            ticket=ticket,
-            start_s=limits.start_s,
-            open_s=limits.open_s,
-            join_s=limits.join_s,
-            load_s=limits.load_s,
-            transfer_s=limits.transfer_s,
-            prefill_chunk=limits.prefill_chunk,
-            max_tensor_bytes=limits.max_tensor_bytes,
-        )
+    def _replace(self, generation: Generation | None) -> None:
+        if self.current is not None:
+            self._past = [*self._past, self.current][-KEPT:]
+        self.current = generation
 
     def _fail(self, cause: Symptom, now: float) -> Outbox:
+        assert self.current is not None
         link = self.state == "forming" and cause.weight >= Weight.LINK
         if link:
-            self._tried.append(self.transport)
+            self.choice.hold(self.transport, cause.text, now)
+        self.current.end("failed", now, cause.phase, cause.text)
         out = self._stop_engines(cause.text)
-        reason = f"generation {self.generation} over {self.transport}: {cause.text}"
-        self._give_reason(reason, now, retry=not (link and self._untried))
+        reason = f"generation {self.generation} over {self.over}: {cause.text}"
+        self._give_reason(reason, now, retry=not (link and self.choice.free(now)))
         return out
 
     def _stop_engines(self, reason: str) -> Outbox:
         return [(each.node, StopEngine(each.key, reason)) for each in self.engines.values() if not each.ended]
 
+    def _keep(self, reason: str) -> None:
+        self.reasons = [*self.reasons, reason][-KEPT:]
+
     def _give_reason(self, reason: str, now: float, *, retry: bool) -> None:
         """Keep the reason; pause before the next attempt, twice as long each time, or not at all for a fallback."""
-        self.reasons = [*self.reasons, reason][-KEPT_REASONS:]
+        self._keep(reason)
         limits = self.config.deployment
         pause = min(limits.retry_max_s, limits.retry_s * 2 ** min(self._failures, MAX_DOUBLINGS)) if retry else 0.0
         self._failures += retry

@@ -24,14 +24,17 @@ class Weight(IntEnum):
 
 
 _LINK_ERRORS = {"FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused"}
-_LINK_PHASES = {phases.OPEN, phases.JOIN, phases.VERIFY}
+_LINK_PHASES = {phases.OPEN, phases.MEET, phases.JOIN, phases.VERIFY}
 _PEER_ERRORS = {"PeerLost", "GroupBroken", "GroupClosed"}
 
 
 @dataclass(frozen=True)
 class Symptom:
+    """One sign of a failure, and the phase that an engine was in, "" where it tells nothing."""
+
     weight: Weight
     text: str
+    phase: str = ""
 
 
 def node_lost(node: str, why: str) -> Symptom:
@@ -53,11 +56,11 @@ def engine_exited(node: str, exited: EngineExited, nodes: Sequence[str], awaited
     text = f"{where}: {exited.reason}"
     if weight >= Weight.LINK and len(nodes) > 1:
         text += f" ({', '.join(f'rank {rank} is {name}' for rank, name in enumerate(nodes))})"
-    if awaited and exited.phase == phases.OPEN:
+    if awaited and exited.phase == phases.MEET:
         text += f"; nothing came from {', '.join(awaited)}: look at the log there"
     if exited.phase == phases.JOIN:
         text += "; check that every node's transport.hosts can be dialled from the others (firewall, Local Network)"
-    return Symptom(weight, text)
+    return Symptom(weight, text, exited.phase)
 
 
 class Diagnosis:
@@ -72,11 +75,12 @@ class Diagnosis:
         self._symptoms.append(symptom)
         self._since = now if self._since is None else self._since
 
-    def cause(self, now: float) -> Symptom | None:
-        """The cause: at once when a symptom is a root, after the grace whatever there is; None before that."""
+    def cause(self, now: float, complete: bool = False) -> Symptom | None:
+        """The cause: at once when a symptom is a root, or none can follow (`complete`), after the grace whatever there
+        is; None before that."""
         if self._since is None:
             return None
         best = min(self._symptoms, key=lambda symptom: symptom.weight)
-        if best.weight <= Weight.ENGINE or now - self._since >= self._grace_s:
+        if complete or best.weight <= Weight.ENGINE or now - self._since >= self._grace_s:
             return best
         return None

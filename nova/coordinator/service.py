@@ -18,18 +18,18 @@ from nova.control.session import Session
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.model import ServedModel, open_model
 from nova.coordinator.serving import Request, Serving
-from nova.coordinator.status import status
+from nova.coordinator.status import explain, status
 from nova.errors import NodeLost, NovaError
 from nova.ids import new_ticket
-from nova.transport.api import Caps
-from nova.transport.select import select
 from nova.wire.messages import (
     Abandon,
     EngineExited,
     EngineState,
+    ExplainQuery,
     Gather,
     Generate,
     Message,
+    Offers,
     StatusQuery,
     StopEngine,
     Tokens,
@@ -39,8 +39,6 @@ log = structlog.get_logger(__name__)
 
 TICK_S = 0.1
 """Deadlines of requests and pauses between attempts are kept to this precision."""
-
-REQUIRED = Caps.DEADLINE | Caps.ABORT | Caps.PEER_FAILURE
 
 
 class Coordinator:
@@ -59,7 +57,7 @@ class Coordinator:
         self._encoding = asyncio.Lock()
         self._encodings: set[asyncio.Task[None]] = set()
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
-        self._deployment = Deployment(config, nodes, [], partial(select, required=REQUIRED), new_ticket)
+        self._deployment = Deployment(config, nodes, [], new_ticket)
         self._serving = Serving(config.deployment, self._deployment, self._to_client, self._to_node, self._offset_ns)
 
     async def run(self) -> None:
@@ -73,7 +71,7 @@ class Coordinator:
     def close(self) -> None:
         """Tell clients and nodes that it is over. Idempotent."""
         self._serving.fail_all(f"the coordinator {self._config.name} is shutting down")
-        self._send(self._deployment.stop())
+        self._send(self._deployment.stop(self._clock()))
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -105,8 +103,12 @@ class Coordinator:
                 self._step(self._deployment.engine_exited(node, message, now))
             case Gather():
                 self._step(self._deployment.gathered(node, message, now))
+            case Offers():
+                log.info("a node's transports have changed", node=node)
+                session.offers = message.offers
+                self._step(self._deployment.node_offers(node, message.offers, now))
             case Tokens():
-                self._serving.tokens(node, message, now)
+                self._tokens(node, message, now)
             case Generate():
                 if (request := self._serving.arrive(session.id, message, now)) is not None:
                     task = asyncio.create_task(self._encode(request))
@@ -114,10 +116,20 @@ class Coordinator:
                     task.add_done_callback(partial(self._encoding_ended, request))
             case Abandon():
                 self._serving.abandon(session.id, message.request)
+            case ExplainQuery():
+                self._to_client(session.id, explain(message.request, self._deployment, now))
             case StatusQuery():
                 self._to_client(session.id, self._status(message.request))
             case other:
                 log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
+
+    def _tokens(self, node: str, message: Tokens, now: float) -> None:
+        """For its request, and for what its way through the stages tells of the links."""
+        if self._deployment.state == "serving" and message.engine == self._deployment.driver.key:
+            offsets = [self._offset_ns(each) for each in self._deployment.nodes]
+            if slow := self._deployment.passed(message.timings, offsets, now):
+                log.warning("a link is slow", detail=slow)
+        self._serving.tokens(node, message, now)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -177,6 +189,9 @@ class Coordinator:
         elif stopping or self._deployment.state == "failed":
             self._serving.fail_all(self._deployment.reasons[-1])
         self._serving.advance(self._clock())
+        if not self._serving.busy[0] and (ending := self._deployment.idle(self._clock())):
+            log.info("a better transport is tried", reason=self._deployment.reasons[-1])
+            self._send(ending)
 
     def _send(self, outbox: Outbox) -> None:
         for node, message in outbox:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nova import __version__
 from nova.control.session import Session
 from nova.coordinator.deployment import Deployment
-from nova.wire.messages import StatusReply
+from nova.wire.messages import ExplainReply, StatusReply
 from nova.wire.values import EngineStatus, NodeStatus
 
 
@@ -32,7 +32,7 @@ def status(
         state="failed" if problem else deployment.state if deployment.split else "opening",
         transport=deployment.transport,
         generation=deployment.generation,
-        rejected=deployment.rejected,
+        rejected=deployment.choice.selection.rejected,
         nodes=[_node(name, workers.get(name), now) for name in names],
         engines=[
             EngineStatus(
@@ -44,6 +44,17 @@ def status(
         counters=dict(counters),
         reasons=[problem] if problem else [*deployment.reasons, *_present(deployment)],
     )  # fmt: skip
+
+
+def explain(request: str, deployment: Deployment, now: float) -> ExplainReply:
+    """Why this transport: what was judged how, and how each attempt went."""
+    if not deployment.missing and len(deployment.nodes) > 1:
+        deployment.choice.look()
+    in_use = deployment.transport if deployment.state in ("forming", "serving") else ""
+    candidates = deployment.choice.report(in_use, now)
+    return ExplainReply(
+        request, deployment.state, deployment.nodes, deployment.transport, candidates, deployment.attempts(now)
+    )
 
 
 def _present(deployment: Deployment) -> list[str]:
@@ -61,4 +72,4 @@ def _node(name: str, session: Session | None, now: float) -> NodeStatus:
     facts = session.hello.facts
     memory = facts.memory_bytes if facts is not None else 0
     rtt_ms = (session.rtt_s or 0.0) * 1000
-    return NodeStatus(name, "up", session.age(now), rtt_ms, memory, facts, session.hello.offers)
+    return NodeStatus(name, "up", session.age(now), rtt_ms, memory, facts, session.offers)

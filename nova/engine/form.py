@@ -56,7 +56,6 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, Li
     """
     if spec.size == 1:
         return None
-    seat = Seat(key.group, key.generation, key.rank, spec.size, spec.ticket, tuple(spec.hosts))
     phase = phases.OPEN
 
     def enter(name: str) -> None:
@@ -67,7 +66,7 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, Li
     try:
         with ExitStack() as undo:
             enter(phases.OPEN)
-            opened = [_open(name, options, seat, undo) for name, options in _transports(spec)]
+            opened = [_open(name, options, _seat(key, spec, hosts), undo) for name, options, hosts in _transports(spec)]
             enter(phases.MEET)
             rendezvous = ControlRendezvous(line, key)
             # The others may still be starting; the clock of joining begins for all with the last card.
@@ -76,6 +75,7 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, Li
             enter(phases.JOIN)
             groups = [_join(one, cards[index], rendezvous, deadline, undo) for index, one in enumerate(opened)]
             enter(phases.VERIFY)
+            seat = _seat(key, spec, spec.hosts)
             lanes = _lanes(groups, spec.transport, seat)
             measure = verify(lanes, seat, spec.transport, deadline)
             undo.pop_all()
@@ -92,10 +92,14 @@ def form(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, Li
     return lanes, measure
 
 
-def _transports(spec: EngineSpec) -> list[tuple[str, dict[str, object]]]:
-    """Name and options of what is formed; the side channel first, because it is quick and sure."""
-    main = (spec.transport, spec.options)
-    return [(spec.side, spec.side_options), main] if spec.side else [main]
+def _transports(spec: EngineSpec) -> list[tuple[str, dict[str, object], list[str]]]:
+    """Name, options and hosts of what is formed; the side channel first, because it is quick and sure."""
+    main = (spec.transport, spec.options, spec.hosts)
+    return [(spec.side, spec.side_options, spec.side_hosts), main] if spec.side else [main]
+
+
+def _seat(key: EngineKey, spec: EngineSpec, hosts: list[str]) -> Seat:
+    return Seat(key.group, key.generation, key.rank, spec.size, spec.ticket, tuple(hosts))
 
 
 def _open(name: str, options: dict[str, object], seat: Seat, undo: ExitStack) -> Opened:

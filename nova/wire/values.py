@@ -84,9 +84,10 @@ class TokenTiming(Record, frozen=True):
 
 
 class EngineSpec(Record, frozen=True):
-    """All that an engine needs to take its place in a group. `hosts` are filled in by its own daemon.
+    """All that an engine needs to take its place in a group.
 
-    `side` names the transport that carries headers where `transport` moves arrays only, "" where it moves bytes.
+    `hosts` are the addresses of its node that the transport may use, best first. `side` names the transport that
+    carries headers where `transport` moves arrays only, "" where it moves bytes.
     """
 
     model: str
@@ -107,6 +108,7 @@ class EngineSpec(Record, frozen=True):
     hosts: list[str] = []
     side: str = ""
     side_options: dict[str, Any] = {}
+    side_hosts: list[str] = []
 
 
 class StageShare(Record, frozen=True):

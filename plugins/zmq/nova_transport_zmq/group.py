@@ -22,8 +22,9 @@ that ever came: ZeroMQ holds them without limit, because a full monitor would bl
 
 
 def caps(curve: bool) -> Caps:
-    """All of them; the encryption only with CURVE."""
-    return ~Caps(0) if curve else ~Caps.ENCRYPTED
+    """All that a group of bytes can promise; the encryption only with CURVE."""
+    every = ~(Caps.ARRAYS | Caps.COLLECTIVES)
+    return every if curve else every & ~Caps.ENCRYPTED
 
 
 class ZmqGroup(ByteGroup):

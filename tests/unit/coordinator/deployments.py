@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from nova.clock import FakeClock
 from nova.config.schema import Control, Deployment, NodeConfig, Transport
 from nova.coordinator.deployment import Deployment as Machine
 from nova.coordinator.deployment import Outbox
-from nova.coordinator.service import REQUIRED
+from nova.transport.api import Caps
 from nova.transport.offers import names
-from nova.transport.select import select
+from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
 from nova.wire.values import AttachmentOffer, EngineKey, TransportOffer
 
 ORDER = ["tcp", "zmq"]
 TICKET = b"s" * 32
+HOLD_S = 30.0
 GRACE_S = 3.0
 """dead_after_s of `config`, and a second."""
 
 
 def offer(name: str, unavailable: str | None = None) -> TransportOffer:
     """What a node of the one network offers."""
-    caps, here = names(REQUIRED), [AttachmentOffer("lan", "10.0.0.1", 1e-4, 1e9)]
+    caps, here = names(FRAMES | Caps.ANY_PAIR | Caps.AUTHENTICATED), [AttachmentOffer("lan", "10.0.0.1", 1e-4, 1e9)]
     return TransportOffer(name, "1.0", (1, 0), caps, here, unavailable=unavailable)
 
 
@@ -37,7 +37,7 @@ def config(nodes: Sequence[str], retry_s: float = 1.0, retry_max_s: float = 60.0
         name="a",
         role="coordinator",
         control=Control(dead_after_s=GRACE_S - 1.0),
-        transport=Transport(order=ORDER, options={"tcp": {"lanes": 2}}),
+        transport=Transport(order=ORDER, security="none", hold_s=HOLD_S, options={"tcp": {"lanes": 2}}),
         deployment=Deployment(model="m", nodes=list(nodes), retry_s=retry_s, retry_max_s=retry_max_s),
     )
 
@@ -48,9 +48,7 @@ class Cluster:
     def __init__(self, nodes: str = "ab", retry_s: float = 1.0, retry_max_s: float = 60.0) -> None:
         self.clock = FakeClock(100.0)
         split = [index + 2 for index in range(len(nodes))]
-        self.machine = Machine(
-            config(nodes, retry_s, retry_max_s), list(nodes), split, partial(select, required=REQUIRED), lambda: TICKET
-        )
+        self.machine = Machine(config(nodes, retry_s, retry_max_s), list(nodes), split, lambda: TICKET)
 
     def join_all(self, *transports: str) -> Outbox:
         out: Outbox = []

@@ -6,11 +6,13 @@ from itertools import permutations
 
 import pytest
 
-from nova.coordinator.deployment import ENDED_S, KEPT_REASONS, NO_TRANSPORT
+from nova.coordinator.deployment import ENDED_S, KEPT
+from nova.coordinator.generation import NO_TRANSPORT
+from nova.coordinator.links import CHUNKS
 from nova.wire import phases
-from nova.wire.messages import Gather, Gathered, StartEngine, StopEngine
-from nova.wire.values import EngineKey
-from tests.unit.coordinator.deployments import GRACE_S, TICKET, Cluster, kinds, offer, offers, starts
+from nova.wire.messages import EngineState, Gather, Gathered, StartEngine, StopEngine
+from nova.wire.values import EngineKey, LinkMeasure, TokenTiming
+from tests.unit.coordinator.deployments import GRACE_S, HOLD_S, ORDER, TICKET, Cluster, kinds, offer, offers, starts
 
 
 def test_engines_start_when_the_last_node_has_joined_and_not_before() -> None:
@@ -147,15 +149,84 @@ def test_an_engine_that_dies_while_forming_does_not_condemn_the_transport() -> N
     assert starts(cluster.tick(1.0))[0].spec.transport == "tcp"
 
 
-def test_serving_again_forgets_which_transports_had_failed() -> None:
+def fallen_back() -> Cluster:
+    """Serves over zmq because tcp did not come up."""
     cluster = Cluster("ab")
     cluster.join_all()
     cluster.exit(0, "FormingFailed", "refused")
     cluster.tick(GRACE_S)
     cluster.tick()
     cluster.all_ready()
+    assert (cluster.machine.state, cluster.machine.transport) == ("serving", "zmq")
+    return cluster
+
+
+@pytest.mark.parametrize(("hold_s", "chosen"), [(HOLD_S - 0.1, "zmq"), (HOLD_S + 0.1, "tcp")])
+def test_a_transport_that_failed_is_held_back_for_its_pause_and_then_first_again(hold_s: float, chosen: str) -> None:
+    cluster = fallen_back()
+    cluster.clock.advance(hold_s - 1.0)
     cluster.exit(1)
-    assert starts(cluster.tick(1.0))[0].spec.transport == "tcp"
+    assert starts(cluster.tick(1.0))[0].spec.transport == chosen
+
+
+def test_new_offers_of_a_node_end_the_hold_and_the_better_transport_is_tried_between_requests() -> None:
+    cluster = fallen_back()
+    machine, now = cluster.machine, cluster.clock()
+    assert machine.idle(now) == []
+    assert machine.node_offers("b", offers(*ORDER), now) == [], "nothing has changed"
+    assert not machine.failing
+    machine.node_offers("b", [offer("zmq"), offer("tcp")], now)
+    assert machine.failing, "no new request begins"
+    assert kinds(machine.idle(now)) == [("a", StopEngine), ("b", StopEngine)]
+    assert starts(cluster.tick())[0].spec.transport == "tcp"
+    assert [each.outcome for each in machine.attempts(now)] == ["failed", "ended", "forming"]
+
+
+def test_new_offers_while_it_waits_for_its_next_attempt_are_tried_at_once() -> None:
+    cluster = Cluster("ab", retry_s=50.0)
+    cluster.join_all("tcp")
+    cluster.exit(0, "FormingFailed", "refused")
+    cluster.tick(GRACE_S)
+    assert cluster.tick(1.0) == []
+    out = cluster.machine.node_offers("b", offers("tcp", "zmq"), cluster.clock())
+    assert len(starts(out)) == 2
+
+
+def slow(cluster: Cluster, hop_ms: float) -> str:
+    """What is noticed after many chunks whose hop from stage 0 to 1 took so long."""
+    hops = [(0, 0, 1000), (1_000_000 + round(hop_ms * 1e6), 0, 1000)]
+    timings = [TokenTiming(9, 1, False, 0, 0, hops)] * CHUNKS
+    return cluster.machine.passed(timings, [0, 0], cluster.clock())
+
+
+def measured() -> Cluster:
+    cluster = Cluster("ab")
+    cluster.join_all()
+    for rank in (0, 1):
+        engine = cluster.machine.engines[rank]
+        state = EngineState(engine.key, phases.LOAD, links=[LinkMeasure(1 - rank, 1e-3, 1e8)])
+        cluster.machine.engine_state(engine.node, state, cluster.clock())
+    cluster.all_ready()
+    return cluster
+
+
+def test_a_link_that_became_slow_is_reported_once_and_another_transport_is_tried_between_requests() -> None:
+    cluster = measured()
+    assert slow(cluster, hop_ms=4.0) == ""
+    assert slow(cluster, hop_ms=20.0) == "the link a to b over tcp takes 20.0 ms, 1.2 ms when verified"
+    assert slow(cluster, hop_ms=20.0) == ""
+    assert cluster.machine.failing
+    cluster.machine.idle(cluster.clock())
+    assert starts(cluster.tick())[0].spec.transport == "zmq"
+
+
+def test_what_was_measured_stands_in_the_report_of_the_attempt_with_the_time_of_each_phase() -> None:
+    cluster = measured()
+    slow(cluster, hop_ms=2.0)
+    (attempt,) = cluster.machine.attempts(cluster.clock())
+    assert (attempt.outcome, attempt.transport) == ("serving", "tcp")
+    assert [(link.source, link.target, link.recent_s) for link in attempt.links] == [("a", "b", 0.002), ("b", "a", 0.0)]
+    assert [each.phase for each in attempt.phases] == ["start", phases.LOAD]
 
 
 def test_no_transport_keeps_every_reason() -> None:
@@ -164,12 +235,12 @@ def test_no_transport_keeps_every_reason() -> None:
     machine.node_joined("a", [offer("tcp"), offer("zmq", "no library")], 1.0)
     machine.node_joined("b", [offer("zmq"), offer("jaccl")], 1.0)
     assert machine.state == "failed"
-    assert machine.rejected == {
+    assert machine.choice.selection.rejected == {
         "tcp": "b does not offer it",
         "zmq": "unavailable on a: no library",
         "jaccl": "not in transport.order",
     }
-    for name, reason in machine.rejected.items():
+    for name, reason in machine.choice.selection.rejected.items():
         assert f"{name}: {reason}" in machine.why_not
     assert machine.why_not.startswith("no transport can connect these nodes")
 
@@ -214,7 +285,7 @@ def test_thousands_of_failures_are_survived_and_the_last_reasons_kept() -> None:
     for number in range(1500):
         cluster.exit(1, reason=f"failure {number}")
         assert len(starts(cluster.tick(60.0))) == 2
-    assert len(cluster.machine.reasons) == KEPT_REASONS
+    assert len(cluster.machine.reasons) == KEPT
     assert "failure 1499" in cluster.machine.reasons[-1]
 
 
@@ -232,7 +303,7 @@ def test_a_message_of_an_old_generation_or_of_a_stranger_changes_nothing() -> No
 
 def test_a_stopped_deployment_stops_its_engines_and_never_forms_again() -> None:
     cluster = Cluster("ab").serving()
-    assert kinds(cluster.machine.stop()) == [("a", StopEngine), ("b", StopEngine)]
+    assert kinds(cluster.machine.stop(cluster.clock())) == [("a", StopEngine), ("b", StopEngine)]
     assert cluster.exit(0) == []
     assert cluster.machine.node_left("b", "gone", cluster.clock()) == []
     assert cluster.join_all() == []
@@ -244,7 +315,7 @@ def test_no_engine_is_stopped_on_a_node_that_left_after_the_failure() -> None:
     cluster = Cluster("abc").serving()
     cluster.exit(0)
     cluster.machine.node_left("b", "gone", cluster.clock())
-    assert kinds(cluster.machine.stop()) == [("c", StopEngine)]
+    assert kinds(cluster.machine.stop(cluster.clock())) == [("c", StopEngine)]
 
 
 def test_while_forming_it_says_how_far_each_node_is() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -11,8 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from nova.clock import FakeClock
 from nova.config.schema import Engine
 from nova.coordinator.deployment import Deployment, Outbox
-from nova.coordinator.service import REQUIRED
-from nova.transport.select import select
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, StartEngine, StopEngine
 from nova.wire.values import EngineKey
@@ -42,8 +38,7 @@ class Life(RuleBasedStateMachine):
         self.nodes = ["a", "b", "c"][:size]
         self.split = [2] * size
         chosen = self.split if known else []
-        ask = partial(select, required=REQUIRED)
-        self.machine = Deployment(config(self.nodes), self.nodes, chosen, ask, lambda: TICKET)
+        self.machine = Deployment(config(self.nodes), self.nodes, chosen, lambda: TICKET)
 
     @property
     def alive(self) -> list[EngineKey]:

@@ -67,7 +67,7 @@ def test_symptoms_name_the_node_and_everything_known_of_the_engine() -> None:
 
 
 def test_who_did_not_come_to_the_meeting_is_named() -> None:
-    text = engine_exited("b", exited("FormingFailed", "open"), "abc", ["a", "c"]).text
+    text = engine_exited("b", exited("FormingFailed", "meet"), "abc", ["a", "c"]).text
     assert text.endswith("nothing came from a, c: look at the log there")
 
 

@@ -137,8 +137,8 @@ def test_a_body_over_the_limit_is_refused_unread_and_one_of_exactly_the_limit_pa
 def test_a_hostile_value_in_a_free_field_is_a_protocol_error(value: bytes) -> None:
     spec = {
         "model": "m", "first_layer": 0, "last_layer": 1, "layers": 1, "size": 1, "transport": "t", "options": {},
-        "ticket": b"", "start_s": 1.0, "open_s": 1.0, "join_s": 1.0, "load_s": 1.0, "transfer_s": 1.0, "prefill_chunk": 1,
-        "max_tensor_bytes": 1,
+        "ticket": b"", "start_s": 1.0, "open_s": 1.0, "join_s": 1.0, "load_s": 1.0, "transfer_s": 1.0,
+        "prefill_chunk": 1, "max_tensor_bytes": 1,
     }  # fmt: skip
     start = {"engine": {"group": "main", "generation": 1, "rank": 0}, "spec": spec}
     body = msgspec.msgpack.encode(start)

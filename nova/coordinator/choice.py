@@ -1,0 +1,103 @@
+"""Which transport is tried next: the selection, what failed of late, and what was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nova.config.schema import Transport as Policy
+from nova.errors import NoTransport
+from nova.transport.select import Candidate, Selection, select
+from nova.wire.values import CandidateReport, LinkMeasure, TransportOffer
+
+MAX_DOUBLINGS = 32
+"""A pause has reached its limit long before; without a bound its power of two would outgrow a float."""
+
+
+@dataclass
+class Hold:
+    """A transport that failed between these nodes is not chosen before `until`, while there is another."""
+
+    until: float
+    failures: int
+    reason: str
+
+
+@dataclass
+class Choice:
+    """What the coordinator knows for choosing. Offers come by node; holds are for all the nodes of the deployment."""
+
+    policy: Policy
+    nodes: Sequence[str]
+    offers: dict[str, Sequence[TransportOffer]] = field(default_factory=dict)
+    selection: Selection = field(default_factory=lambda: Selection([], {}))
+    _holds: dict[str, Hold] = field(default_factory=dict)
+    _measured: dict[tuple[str, str, str], LinkMeasure] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[str]:
+        return [node for node in self.nodes if node not in self.offers]
+
+    def offered(self, node: str, offers: Sequence[TransportOffer]) -> bool:
+        """A node's offers; true when they differ from what it said last.
+
+        Its addresses or hardware have changed then, so what failed may work and what was measured may be wrong.
+        """
+        if self.offers.get(node) == offers:
+            return False
+        self.offers[node] = offers
+        self._holds.clear()
+        self._measured = {key: link for key, link in self._measured.items() if node not in key[1:]}
+        return True
+
+    def left(self, node: str) -> bool:
+        """Whether it was there. Its holds stay: it may come back as it was."""
+        return self.offers.pop(node, None) is not None
+
+    def look(self) -> Selection:
+        """Judge everything that is offered."""
+        self.selection = select({node: self.offers[node] for node in self.nodes}, self.policy, self._measured)
+        return self.selection
+
+    def best(self, now: float) -> Candidate:
+        """The best candidate that is not held back; if all are, the one whose pause ends first. Raises NoTransport."""
+        selection = self.look()
+        if not selection.ranked:
+            raise NoTransport(selection.rejected)
+        free = self.free(now)
+        return free[0] if free else min(selection.ranked, key=lambda each: self._holds[each.name].until)
+
+    def free(self, now: float) -> list[Candidate]:
+        """The candidates of the last look that are not held back, best first."""
+        return [each for each in self.selection.ranked if not self._is_held(each.name, now)]
+
+    def hold(self, name: str, reason: str, now: float) -> None:
+        """It failed: the pause doubles each time, and a success ends it."""
+        failures = self._holds[name].failures + 1 if name in self._holds else 1
+        pause = min(self.policy.hold_max_s, self.policy.hold_s * 2 ** min(failures - 1, MAX_DOUBLINGS))
+        self._holds[name] = Hold(now + pause, failures, reason)
+
+    def formed(self, candidate: Candidate, links: dict[int, LinkMeasure]) -> None:
+        """It came up: what was measured replaces the estimates."""
+        self._holds.pop(candidate.name, None)
+        for rank, link in links.items():
+            self._measured[candidate.name, self.nodes[rank], self.nodes[link.peer]] = link
+
+    def report(self, in_use: str, now: float) -> list[CandidateReport]:
+        """Every transport that was judged, best first, then those that were rejected."""
+        found = []
+        for each in self.selection.ranked:
+            verdict, reason, hold = "possible", "", self._holds.get(each.name)
+            if hold is not None and hold.until > now:
+                verdict = "held"
+                reason = f"held back for {hold.until - now:.0f} s more, failed {hold.failures} times: {hold.reason}"
+            if each.name == in_use:
+                verdict = "chosen"
+            side = each.side.name if each.side is not None else ""
+            found.append(CandidateReport(each.name, verdict, reason, each.cost_s, each.measured, side))
+        rejected = sorted(self.selection.rejected.items())
+        return found + [CandidateReport(name, "rejected", reason) for name, reason in rejected]
+
+    def _is_held(self, name: str, now: float) -> bool:
+        hold = self._holds.get(name)
+        return hold is not None and hold.until > now

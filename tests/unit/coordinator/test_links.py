@@ -1,0 +1,64 @@
+"""A link that became slow is found, and nothing else is."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nova.coordinator.links import CHUNKS, FLOOR_S, LinkWatch
+from nova.wire.values import LinkMeasure, TokenTiming
+
+FAST = LinkMeasure(1, 1e-3, 1e12)
+
+
+def chunk(*hops_ms: float, prefill: bool = False) -> TokenTiming:
+    """One chunk over len(hops_ms) + 1 stages, each of which waits 1 ms and computes for 2 ms."""
+    at, hops = 0.0, [(0, 1000, 2000)]
+    for taken_ms in hops_ms:
+        at += 3.0 + taken_ms
+        hops.append((round(at * 1e6), 1000, 2000))
+    return TokenTiming(5, 1, prefill, 0, 0, hops)
+
+
+def watch(factor: float = 5.0) -> LinkWatch:
+    return LinkWatch(factor, {0: FAST, 1: LinkMeasure(2, 1e-3, 1e12)})
+
+
+def test_the_slow_link_is_found_once_enough_chunks_have_crossed_it() -> None:
+    found = watch()
+    found.saw([chunk(1.0, 9.0)] * (CHUNKS - 1), [0, 0, 0])
+    assert found.slow() is None
+    found.saw([chunk(1.0, 9.0)], [0, 0, 0])
+    rank, taken_s, usual_s = found.slow() or (None, 0.0, 0.0)
+    assert (rank, round(taken_s, 6), round(usual_s, 6)) == (1, 0.009, 0.001)
+
+
+def test_one_late_chunk_is_no_slow_link() -> None:
+    found = watch()
+    found.saw([chunk(1.0, 1.0)] * CHUNKS + [chunk(500.0, 1.0)], [0, 0, 0])
+    assert found.slow() is None
+
+
+def test_clocks_are_brought_together_by_their_offsets() -> None:
+    found = watch()
+    late = [TokenTiming(5, 1, False, 0, 0, [(0, 0, 1000), (1_002_000_000, 0, 1000)])] * CHUNKS
+    found.saw(late, [0, 1_000_000_000])
+    assert found.recent == {0: 0.001}
+
+
+def test_pieces_of_a_prompt_and_a_factor_of_nought_tell_nothing() -> None:
+    found = watch()
+    found.saw([chunk(99.0, 99.0, prefill=True)] * CHUNKS, [0, 0, 0])
+    assert found.recent == {}
+    off = watch(factor=0.0)
+    off.saw([chunk(99.0, 99.0)] * CHUNKS, [0, 0, 0])
+    assert off.slow() is None
+
+
+@given(st.lists(st.floats(0.0, 0.05), min_size=CHUNKS, max_size=CHUNKS), st.floats(1.1, 10.0))
+def test_what_is_found_slow_is_above_its_bound_and_what_is_not_is_below(times: list[float], factor: float) -> None:
+    found = LinkWatch(factor, {0: FAST})
+    found.saw([chunk(each * 1e3) for each in times], [0, 0])
+    bound = max(factor * 1e-3, 1e-3 + FLOOR_S)
+    middle = found.recent[0]
+    assert (found.slow() is not None) == (middle > bound + 2e-8) or abs(middle - bound) < 1e-6
