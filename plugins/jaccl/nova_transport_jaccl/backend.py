@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any, Protocol, cast
 
 from nova.errors import TransportUnavailable
@@ -93,7 +92,7 @@ def installed_mlx() -> Mlx:
     except ImportError as error:
         return Mlx(f"that cannot be imported ({error})"[:200])
     return Mlx(
-        version("mlx"),
+        str(mx.__version__),  # type: ignore[attr-defined]
         mx.distributed.is_available("jaccl"),
         "all_gather_factory" in (mx.distributed.init.__doc__ or ""),  # a signature is not all that can be asked of it
     )

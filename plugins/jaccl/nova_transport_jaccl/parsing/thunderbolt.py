@@ -25,10 +25,8 @@ TB5_GBIT = 80.0
 def thunderbolt(output: str) -> list[Port]:
     """The ports by receptacle. Raises ValueError for text that is neither form."""
     text = output.strip()
-    if not text.startswith("{"):
-        return _ports(report(text))
     try:
-        return _ports(msgspec.json.decode(text, type=Report))
+        return _ports(msgspec.json.decode(text, type=Report) if text.startswith("{") else report(text))
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"system_profiler printed what is not understood: {error}") from error
 

@@ -25,20 +25,19 @@ def report(text: str) -> Report:
     root = _Entry("", -1)
     path = [root]
     lines = text.expandtabs().splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         indent = len(line) - len(line.lstrip())
-        key, _, value = line.strip().rpartition(": ") if ": " in line else line.strip().rpartition(":")
-        if not key:
-            continue
-        if value.strip():
+        heading = line.strip().removesuffix(":")
+        if heading == line.strip():  # a value, or nothing
+            key, _, value = heading.partition(": ")
             here = path[-1].sections[-1][1] if path[-1].sections else path[-1].values
-            here.setdefault(key, value.strip())
+            here.setdefault(key, value)
         elif following.strip():
-            path[-1].sections.append((key, {}))
+            path[-1].sections.append((heading, {}))
         else:
             while path[-1].indent >= indent:
                 path.pop()
-            entry = _Entry(key, indent)
+            entry = _Entry(heading, indent)
             path[-1].items.append(entry)
             path.append(entry)
     buses = [bus for entry in root.items for bus in (entry.items if entry.indent == 0 else [entry])]
@@ -52,7 +51,7 @@ def _item(entry: _Entry) -> Item:
     services = [
         Service(name, int(values["Protocol ID"]))
         for name, values in entry.sections
-        if values.get("Protocol ID", "").isdigit()
+        if values.get("Protocol ID", "").isdecimal()
     ]
     return Item(
         # "Bus 2" stands for thunderboltusb4_bus_2
