@@ -1,9 +1,20 @@
 import os
 import sys
+import traceback
 
 from nova.engine.main import main
 
-status = main()
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(status)  # threads blocked inside a transport must not keep a finished engine alive
+status = 1
+try:
+    status = main()
+except BaseException:
+    traceback.print_exc()
+    raise
+finally:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # Neither a plugin's threads, blocked or not, nor its exit handlers keep a finished engine alive; and MLX's
+        # RDMA code crashes at the interpreter's exit while a receive is pending.
+        os._exit(status)

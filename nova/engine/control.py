@@ -7,6 +7,7 @@ the daemon dies, however it dies, the line closes and the engine is gone at once
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import socket
@@ -20,14 +21,24 @@ import zmq
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed, ProtocolError
+from nova.wire import phases
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import Gather, Gathered, Heartbeat, Message
+from nova.wire.messages import EngineState, Gather, Gathered, Heartbeat, Message
 from nova.wire.values import EngineKey
 
 log = structlog.get_logger(__name__)
 
 DAEMON_IS_GONE = 70
 """Exit status of an engine whose daemon died or does not read any more."""
+
+ORPHAN_S = 60.0
+"""s; an engine whose control thread had no turn for this long ends by itself. As a rule its daemon ends it earlier; but
+a plugin that holds the GIL also holds up the reading of the lifeline, and the daemon may have died meanwhile."""
+
+MAX_ROUNDS = 256
+MAX_BLOB_BYTES = 192 << 10
+"""Of a plugin's all-gathers in one forming. The cards of two transports fit into a blob, and sixteen blobs into a
+message (`nova.wire.codec.MAX_BODY_BYTES`)."""
 
 
 @dataclass
@@ -52,6 +63,8 @@ class ControlLine:
         self.busy_since: float | None = None
         """Monotonic seconds at which the compute thread took up its present chunk; it alone writes this."""
         self.transfers = Transfers()
+        self.phase = phases.BOOT
+        """The last phase that was reported."""
         self._gathered: queue.SimpleQueue[Gathered] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
@@ -71,12 +84,17 @@ class ControlLine:
 
     def send(self, message: Message) -> None:
         """Hand a message to the control thread. Never blocks: what queues here is bounded by one per chunk."""
+        if isinstance(message, EngineState):
+            self.phase = message.phase
         self._outbox.put(message)
         self._waker.send(b"\0")
 
     def all_gather(self, key: EngineKey, round_: int, blob: bytes, deadline: Deadline) -> list[bytes]:
-        """Every rank's blob. Raises FormingFailed at the deadline."""
-        self.send(Gather(key, round_, blob))
+        """Every rank's blob. Raises FormingFailed at the deadline, and for what is beyond the limits."""
+        if round_ > MAX_ROUNDS or len(blob) > MAX_BLOB_BYTES:
+            cause = f"round {round_} with {len(blob)} bytes; the limits are {MAX_ROUNDS} rounds, {MAX_BLOB_BYTES} bytes"
+            raise FormingFailed("gather", "control plane", key.rank, cause)
+        self.send(Gather(key, round_, bytes(blob)))
         while True:
             try:
                 answer = self._gathered.get(timeout=deadline.remaining())
@@ -102,6 +120,7 @@ class ControlLine:
             if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
                 os._exit(DAEMON_IS_GONE)
             if time.monotonic() >= due:
+                faulthandler.dump_traceback_later(ORPHAN_S, exit=True)  # its clock is C, and begins anew
                 since, now = self.busy_since, time.monotonic()
                 busy_ms = 0 if since is None else round((now - since) * 1000)
                 transfer_ms = self.transfers.longest_ms(now)
@@ -111,6 +130,7 @@ class ControlLine:
                 self._woken.recv(4096)
                 self._drain()
                 if self._closing:
+                    faulthandler.cancel_dump_traceback_later()
                     self._socket.close()
                     self._context.term()
                     return

@@ -23,16 +23,21 @@ import structlog
 
 from nova.clock import Deadline
 from nova.engine.control import Transfers
+from nova.engine.failure import described
 from nova.engine.lanes import Lanes
 from nova.engine.schedule import window
-from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout
-from nova.transport.api import Buffer
+from nova.errors import EngineError, GroupBroken, GroupClosed, NovaError, ProtocolError, TransferTimeout, TransportError
+from nova.transport.api import ArrayGroup, Buffer
 from nova.wire.tensor import HEADER_BYTES, Header, Kind
 
 log = structlog.get_logger(__name__)
 
 IDLE_S = 3600.0
 """How long one wait for the next chunk lasts before it is taken up again: idling is not an error."""
+
+MAX_WAITING = 4096
+"""Chunks and messages that wait for the computation. Those with a tensor are bounded by their slots; this is for the
+rest, of which there is one per request."""
 
 
 @dataclass
@@ -98,9 +103,14 @@ class Link:
             parts.append(bytes_of(tensor))
         self._transfers.sending_since = time.monotonic()
         deadline = Deadline.after(self._limits.transfer_s)
-        self._frames.send(parts, self._next, deadline)
-        if apart is not None:
-            apart.send_array(tensor, self._next, deadline)
+        try:
+            self._frames.send(parts, self._next, deadline)
+            if apart is not None:
+                apart.send_array(tensor, self._next, deadline)
+        except TransportError:
+            raise
+        except BaseException as error:
+            raise broken(error, f"in a send to rank {self._next}") from error
         self._transfers.sending_since = None
 
     def release(self, chunk: Received) -> None:
@@ -109,44 +119,72 @@ class Link:
             self._free.put(chunk.slot)
 
     def _receive_all(self) -> None:
+        late = 0
         try:
             while True:
                 received = self._receive()
                 if received.header.generation == self._limits.generation:
-                    self._inbox.put(received)
-                else:  # what comes here belongs to a group that is no more
-                    log.warning("late chunk dropped", generation=received.header.generation)
-                    self.release(received)
+                    self._hand_over(received)
+                    continue
+                late += 1  # what comes here belongs to a group that is no more
+                if late & (late - 1) == 0:
+                    log.warning("late chunk dropped", generation=received.header.generation, count=late)
+                self.release(received)
         except GroupClosed:
             return
-        except Exception as error:  # noqa: BLE001  the thread's edge: the compute thread must hear of everything
-            known = error if isinstance(error, NovaError) else EngineError(f"receiving failed: {error!r}")
+        except BaseException as error:  # noqa: BLE001  the thread's edge: the compute thread must hear of everything
+            known = error if isinstance(error, NovaError) else EngineError(f"receiving failed: {described(error)}")
             self._inbox.put(LinkFailed(known))
 
+    def _hand_over(self, received: Received) -> None:
+        if self._inbox.qsize() >= MAX_WAITING:
+            raise ProtocolError(f"more than {MAX_WAITING} chunks from rank {self._previous} wait to be computed")
+        self._inbox.put(received)
+
     def _receive(self) -> Received:
-        while True:
-            try:
-                self._frames.recv_into(self._head, self._previous, Deadline.after(IDLE_S))
-                break
-            except TransferTimeout:
-                continue
+        self._await_header()
         at_ns = time.monotonic_ns()
         header = Header.unpack(self._head, self._limits.max_tensor_bytes)
         if not header.nbytes:
             return Received(header, None, at_ns)
         self._transfers.receiving_since = time.monotonic()
         deadline = Deadline.after(self._limits.transfer_s)
-        if self._arrays is not None and header.kind is Kind.HIDDEN:
-            of = header.layout
-            tensor = self._arrays.recv_array(of.shape, getattr(mx, of.dtype), self._previous, deadline)
-            received = Received(header, None, at_ns, tensor)
-        else:
-            slot = self._slot(header.nbytes)
-            body = memoryview(cast("bytes", slot))[: header.nbytes]
-            self._frames.recv_into(body, self._previous, deadline)
-            received = Received(header, slot, at_ns)
+        try:
+            if self._arrays is not None and header.kind is Kind.HIDDEN:
+                received = Received(header, None, at_ns, self._array(self._arrays, header, deadline))
+            else:
+                slot = self._slot(header.nbytes)
+                self._frames.recv_into(memoryview(cast("bytes", slot))[: header.nbytes], self._previous, deadline)
+                received = Received(header, slot, at_ns)
+        except TransportError:
+            raise
+        except BaseException as error:
+            raise broken(error, f"in a receive from rank {self._previous}") from error
         self._transfers.receiving_since = None
         return received
+
+    def _await_header(self) -> None:
+        while True:
+            deadline = Deadline.after(IDLE_S)
+            try:
+                self._frames.recv_into(self._head, self._previous, deadline)
+                return
+            except TransferTimeout as error:
+                if not deadline.expired:  # or it would be asked again at once, for ever
+                    raise GroupBroken(f"rank {self._previous}: a timeout before its deadline: {error}") from error
+            except TransportError:
+                raise
+            except BaseException as error:
+                raise broken(error, f"in a receive from rank {self._previous}") from error
+
+    def _array(self, arrays: ArrayGroup, header: Header, deadline: Deadline) -> mx.array:
+        """Raises GroupBroken for another array than the header announced."""
+        shape, dtype = header.layout.shape, getattr(mx, header.layout.dtype)
+        tensor: mx.array = arrays.recv_array(shape, dtype, self._previous, deadline)
+        if (tuple(tensor.shape), tensor.dtype) != (tuple(shape), dtype):
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise GroupBroken(f"rank {self._previous} announced {dtype} {tuple(shape)}, and {got} came")
+        return tensor
 
     def _slot(self, nbytes: int) -> mx.array:
         slot = self._free.get()
@@ -154,6 +192,11 @@ class Link:
             slot = mx.zeros((nbytes,), mx.uint8)
             mx.eval(slot)
         return slot
+
+
+def broken(error: BaseException, where: str) -> GroupBroken:
+    """What a transport raised that is none of its errors: a plugin may raise anything, SystemExit included."""
+    return GroupBroken(f"the transport raised {described(error)} {where}")
 
 
 def bytes_of(tensor: mx.array) -> memoryview:

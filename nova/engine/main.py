@@ -9,21 +9,28 @@ and standard input stays open as the lifeline. Secrets come over the socket, nev
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import sys
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
 
 from nova.engine.control import ControlLine
-from nova.errors import EngineError, NovaError
+from nova.engine.failure import described, message, trace
+from nova.errors import ConfigError, EngineError, FormingFailed, NovaError, TransportError
 from nova.log import setup
 from nova.wire import phases
 from nova.wire.boot import Boot
 from nova.wire.messages import EngineState, StartEngine
-from nova.wire.values import EngineKey, EngineSpec
+from nova.wire.values import EngineKey, EngineSpec, LinkMeasure
+
+if TYPE_CHECKING:
+    from nova.engine.lanes import Lanes
 
 log = structlog.get_logger(__name__)
 
@@ -39,16 +46,17 @@ def read_boot() -> Boot:
     return msgspec.json.decode(line, type=Boot)
 
 
-def serve(line: ControlLine, start: StartEngine, home: str) -> str:
-    """From the seat in the group to the last chunk; returns why it was told to stop."""
+def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -> str:
+    """From the seat in the group to the last chunk; returns why it was told to stop. `ending` gets the clean-up."""
     # Imported late: importing MLX takes most of a second, in which the daemon already hears our heartbeat.
-    from nova.engine.form import form
     from nova.engine.link import Limits, Link
     from nova.engine.runner import Runner
     from nova.engine.stages import load
 
     key, spec = start.engine, start.spec
-    formed = form(line, key, spec)
+    formed = joined(line, key, spec)
+    if formed is not None:
+        ending.callback(formed[0].abort)
     line.send(EngineState(key, phases.LOAD, links=[formed[1]] if formed is not None else []))
     stage = load(spec, home, lambda detail: line.send(EngineState(key, phases.LOAD, detail=detail)))
     link = None
@@ -58,11 +66,19 @@ def serve(line: ControlLine, start: StartEngine, home: str) -> str:
         link.start()
     gc.freeze()  # what is loaded by now lives as long as the process: a collection of it would cost 20 ms each time
     line.send(ready(key, spec, stage))
+    return Runner(key, spec, stage, link, line).run()
+
+
+def joined(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, LinkMeasure] | None:
+    """As `form`; whatever else a plugin raises, SystemExit included, is a FormingFailed in the phase it came from."""
+    from nova.engine.form import form
+
     try:
-        return Runner(key, spec, stage, link, line).run()
-    finally:
-        if formed is not None:
-            formed[0].abort()
+        return form(line, key, spec)
+    except (TransportError, ConfigError):
+        raise
+    except BaseException as error:
+        raise FormingFailed(line.phase, spec.transport, key.rank, f"it raised {described(error)}") from error
 
 
 def ready(key: EngineKey, spec: EngineSpec, stage: Any) -> EngineState:
@@ -74,25 +90,30 @@ def ready(key: EngineKey, spec: EngineSpec, stage: Any) -> EngineState:
 
 def run(line: ControlLine, home: str) -> int:
     """Wait for the seat, serve, and report a failure before the process ends."""
-    message = line.inbox.get()
-    if not isinstance(message, StartEngine):
-        log.info("engine ends before its start", message=type(message).__name__)
+    start = line.inbox.get()
+    if not isinstance(start, StartEngine):
+        log.info("engine ends before its start", message=type(start).__name__)
         return 0
-    line.send(EngineState(message.engine, phases.BOOT, os.getpid()))
-    try:
-        log.info("engine stopped", reason=serve(line, message, home))
-        return 0
-    except Exception as error:  # the process edge: whatever it was, tell the daemon, log it and end
-        if isinstance(error, NovaError):
-            log.error("engine failed", error=f"{type(error).__name__}: {error}")
-        else:
-            log.exception("engine crashed")
-        detail = str(error) or type(error).__name__
-        line.send(EngineState(message.engine, phases.FAILED, os.getpid(), detail, error=type(error).__name__))
-        return 1
+    line.send(EngineState(start.engine, phases.BOOT, os.getpid()))
+    with ExitStack() as ending:  # after the report: a group that hangs in its abort must not hold that up
+        try:
+            log.info("engine stopped", reason=serve(line, start, home, ending))
+            return 0
+        except BaseException as error:  # noqa: BLE001  the process edge: tell the daemon, log it and end
+            line.send(EngineState(start.engine, phases.FAILED, os.getpid(), message(error), error=type(error).__name__))
+            if isinstance(error, NovaError):
+                log.error("engine failed", error=described(error))
+            else:
+                log.error("engine crashed", error=described(error), exception=trace(error))
+            return 1
 
 
 def main() -> int:
+    # A crash in native code says where it was, on the way to its signal; SIGUSR1 asks for the same in a hang. The
+    # handlers are C: they run while a plugin holds the GIL.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python would wait for the GIL
     boot = read_boot()
     setup(boot.log_level, boot.log_format, node=boot.node, engine=boot.engine)
     line = ControlLine(boot.endpoint, bytes.fromhex(boot.identity), boot.heartbeat_s)

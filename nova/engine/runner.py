@@ -19,7 +19,7 @@ from mlx_lm.sample_utils import make_sampler
 from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
-from nova.errors import EngineError
+from nova.errors import EngineError, ProtocolError
 from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
 from nova.wire.tensor import Flags, Header, Kind, layout
 from nova.wire.values import EngineKey, EngineSpec, TokenTiming
@@ -106,7 +106,9 @@ class Runner:
             return
         if header.flags & Flags.FIRST:
             self._caches[header.stream] = self._stage.make_cache()
-        cache = self._caches[header.stream]
+        cache = self._caches.get(header.stream)
+        if cache is None:
+            raise ProtocolError(f"a chunk of request {header.stream} came, whose first one has not")
         hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
         hidden = self._stage.run(hidden, cache)
         token = self._sample(header, hidden, cache) if self._is_last else None

@@ -1,18 +1,19 @@
 """One engine process, from spawn to exit, as its daemon holds it.
 
 The process gets a pipe as standard input and never a byte more than its boot line: the pipe is the lifeline that
-ends the engine when this daemon ends, however it ends. What it writes to standard error goes on to ours, and the
-last lines are kept to explain an exit.
+ends the engine when this daemon ends, however it ends. It leads a process group of its own, which is killed as a
+whole: what a transport plugin starts ends with its engine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import cast
 
 import msgspec
 import psutil
@@ -21,6 +22,9 @@ import structlog
 from nova.clock import monotonic
 from nova.config.schema import Engine
 from nova.errors import EngineError
+from nova.node.enginelog import TAIL_LINES as TAIL_LINES
+from nova.node.enginelog import EngineLog
+from nova.node.enginelog import lines as lines
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire.boot import Boot
 from nova.wire.messages import EngineState, Heartbeat, Message
@@ -29,15 +33,63 @@ from nova.wire.values import EngineKey, EngineSpec
 
 log = structlog.get_logger(__name__)
 
-TAIL_LINES = 20
-MAX_LINE_BYTES = 8192
-"""A longer line is cut into pieces: a progress bar without an end must not stop us from reading."""
+STDIN, STDERR = 0, 2
 
 REPORTED = 1
 """Exit status of an engine that has said over its line why it ends."""
 
 LAST_WORDS_S = 1.0
 """That report may be read a moment after the exit is seen: two sources, no order between them."""
+
+TRACE_S = 0.3
+"""What an engine that hangs has to write where it hangs, before it is killed."""
+
+MAX_REASON_CHARS = 4000
+"""An engine cuts what it says to less; this holds for one that is broken."""
+
+
+class _Watcher(asyncio.SubprocessProtocol):
+    """What the event loop says of one process.
+
+    Not `asyncio.subprocess`: its `wait` also waits for the end of standard error, which a process that a plugin has
+    started can hold open for ever.
+    """
+
+    def __init__(self, log: EngineLog, changed: asyncio.Event) -> None:
+        self.exited = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Standard error has ended."""
+        self._log = log
+        self._changed = changed
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        pause_s = self._log.feed(cast("bytes", data))
+        if pause_s and not self.exited.is_set():
+            self._stderr.pause_reading()
+            asyncio.get_running_loop().call_later(pause_s, self._resume)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == STDERR:
+            self._log.end()
+            self.drained.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        self._changed.set()
+        self._resume()
+
+    def _resume(self) -> None:
+        if not self.drained.is_set():
+            self._stderr.resume_reading()
+
+    @property
+    def _stderr(self) -> asyncio.ReadTransport:
+        assert self._transport is not None
+        return cast("asyncio.ReadTransport", self._transport.get_pipe_transport(STDERR))
 
 
 class EngineProcess:
@@ -49,28 +101,28 @@ class EngineProcess:
         self.identity = identity
         self.watch = EngineWatch(limits, spec, monotonic())
         self.connected = False
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.log = EngineLog(f"{key.group}.{key.generation}/{key.rank}")
         self.pid = 0
         self._failure: EngineState | None = None
         self._killed: str | None = None
         self._changed = asyncio.Event()
         self._reported = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._watcher = _Watcher(self.log, self._changed)
+        self._transport: asyncio.SubprocessTransport | None = None
 
     async def spawn(self, boot: Boot, env: dict[str, str]) -> None:
         """Start the process. Raises OSError when it cannot be started at all, EngineError when it cannot be pinned."""
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nova.engine",
+        self._transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: self._watcher, sys.executable, "-m", "nova.engine",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env=env, start_new_session=True,  # Ctrl-C is for the daemon, which ends its engines in order
         )  # fmt: skip
-        self.pid = self._process.pid
+        self.pid = self._transport.get_pid()
         if self._killed is not None:  # between the order to start it and its start
-            self._process.kill()
+            self._signal_group()
             return
         self._pin(self.watch.limits.cpus)
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(boot) + b"\n")
+        self._lifeline.write(msgspec.json.encode(boot) + b"\n")
 
     def on_message(self, message: Message) -> None:
         """Anything came from the engine."""
@@ -90,50 +142,52 @@ class EngineProcess:
 
     def kill(self, reason: str) -> None:
         """Kill it, or have it killed as soon as it is there. Without effect once it has ended."""
-        # Once only: a second signal would collect the status that asyncio waits for.
-        if self._killed is not None or (self._process is not None and self._process.returncode is not None):
-            return
-        self._killed = reason
-        if self._process is not None:
-            self._process.kill()
+        if self._killed is None and not self._watcher.exited.is_set():
+            self._killed = reason
+            self._signal_group()
 
     async def supervise(self) -> int:
         """Until the process has ended: act on every verdict of the watch. Returns the exit status."""
-        assert self._process is not None
-        reader = asyncio.create_task(self._read_log())
-        waiter = asyncio.create_task(self._process.wait())
+        assert self._transport is not None
+        exited = self._watcher.exited
         try:
-            while self._killed is None and not waiter.done():
+            while self._killed is None and not exited.is_set():
                 self._changed.clear()
-                changed = asyncio.create_task(self._changed.wait())
-                wait_s = max(0.0, self.watch.due() - monotonic())
-                await asyncio.wait({waiter, changed}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-                if not waiter.done():
-                    self._act(self.watch.judge(monotonic()))
-            status = await waiter
-            await asyncio.wait({reader}, timeout=LAST_WORDS_S)
+                await _within(self._changed, self.watch.due() - monotonic())
+                if not exited.is_set():
+                    await self._act(self.watch.judge(monotonic()))
+            await exited.wait()
+            self._signal_group()  # what it started and left
+            status = self._transport.get_returncode()
+            assert status is not None
+            await _within(self._watcher.drained, LAST_WORDS_S)
             if status == REPORTED:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._reported.wait(), LAST_WORDS_S)
+                await _within(self._reported, LAST_WORDS_S)
             return status
         finally:
-            reader.cancel()
-            waiter.cancel()
             self.kill("its daemon ended")
+            self._transport.close()
 
     def why(self, status: int) -> str:
-        """Why it ended, in words: our verdict first, then its own, then the signal or status."""
-        if self._killed is not None:
-            return f"killed by its daemon: {self._killed}"
+        """Why it ended, in words: its own first, then our verdict, then the signal or status."""
+        return self._why(status)[:MAX_REASON_CHARS]
+
+    def _why(self, status: int) -> str:
         if self._failure is not None:
             return self._failure.detail
+        if self._killed is not None:
+            return f"killed by its daemon: {self._killed}"
         if status < 0:
             return f"killed by {signal_name(-status)}"
         if status == 0:
-            return "stopped"
+            return "stopped" if self.watch.stop_asked is not None else "it ended without being asked, with status 0"
         last = f": {self.tail[-1]}" if self.tail else ""
         return f"exit status {status}{last}"
+
+    @property
+    def tail(self) -> deque[str]:
+        """The last lines that it wrote to standard error."""
+        return self.log.tail
 
     @property
     def error(self) -> str:
@@ -148,34 +202,36 @@ class EngineProcess:
             self.kill("it could not be pinned")
             raise EngineError(f"engine.cpus: cannot pin the engine to {cpus}: {error}") from error
 
-    def _act(self, verdict: Ask | Kill | None) -> None:
-        assert self._process is not None
+    async def _act(self, verdict: Ask | Kill | None) -> None:
         if isinstance(verdict, Ask):
             log.warning("engine gets SIGTERM", pid=self.pid, reason=verdict.reason)
-            self._process.terminate()
+            self._signal(signal.SIGTERM)
         elif isinstance(verdict, Kill):
             log.warning("engine is killed", pid=self.pid, reason=verdict.reason)
+            self._signal(signal.SIGUSR1)  # it writes where it hangs
+            await _within(self._watcher.exited, TRACE_S)
             self.kill(verdict.reason)
 
-    async def _read_log(self) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        async for line in lines(self._process.stderr):
-            self.tail.append(line)
-            print(line, file=sys.stderr, flush=True)
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def _signal_group(self) -> None:
+        """SIGKILL to it and to all that it started. macOS refuses when only the dead are left."""
+        if self.pid:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    @property
+    def _lifeline(self) -> asyncio.WriteTransport:
+        assert self._transport is not None
+        return cast("asyncio.WriteTransport", self._transport.get_pipe_transport(STDIN))
 
 
-async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of text as they come, however long they are and whatever their bytes; the last needs no end."""
-    rest = b""
-    while data := await stream.read(MAX_LINE_BYTES):
-        *whole, rest = (rest + data).split(b"\n")
-        if len(rest) >= MAX_LINE_BYTES:
-            whole, rest = [*whole, rest], b""
-        for raw in whole:
-            yield raw.decode(errors="replace").rstrip()
-    if rest:
-        yield rest.decode(errors="replace").rstrip()
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, but no longer."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), max(0.0, seconds))
 
 
 def signal_name(number: int) -> str:

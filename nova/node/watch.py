@@ -43,6 +43,7 @@ class EngineWatch:
     busy_since: float | None = None
     transfer_since: float | None = None
     stop_asked: float | None = None
+    failed: float | None = None
     terminated: bool = False
 
     def __post_init__(self) -> None:
@@ -55,7 +56,9 @@ class EngineWatch:
         self.transfer_since = now - transfer_s if transfer_s else None
 
     def on_phase(self, phase: str, now: float) -> None:
-        if phase not in (self.phase, phases.FAILED):  # "failed" is no phase to be in: which one failed is what matters
+        if phase == phases.FAILED:  # no phase to be in: which one failed is what matters
+            self.failed = now if self.failed is None else self.failed
+        elif phase != self.phase:
             # Joining and verifying share one limit, which began with the first of them.
             if not (phase == phases.VERIFY and self.phase == phases.JOIN):
                 self.phase_since = now
@@ -87,6 +90,9 @@ class EngineWatch:
                 found.append((self.stop_asked + limits.stop_s, Ask(asked)))
             found.append((self.stop_asked + 2 * limits.stop_s, Kill(asked + ", nor at SIGTERM")))
             return found
+        if self.failed is not None:
+            # It has said why it ends, and cleans up; a transport may be stuck in that too.
+            found.append((self.failed + limits.stop_s, Kill(f"did not end within {limits.stop_s:g} s of its failure")))
         if self.heard is None:
             found.append((self.started + limits.start_s, Kill(f"no message within {limits.start_s:g} s of its start")))
         else:

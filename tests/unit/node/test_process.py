@@ -17,8 +17,9 @@ from nova.config.schema import Control, Engine, NodeConfig
 from nova.engine.control import DAEMON_IS_GONE
 from nova.errors import EngineError
 from nova.node.agent import NodeAgent
+from nova.node.enginelog import MAX_LINE_BYTES, TAIL_LINES, lines
 from nova.node.ipc import EngineLines
-from nova.node.process import MAX_LINE_BYTES, TAIL_LINES, EngineProcess, lines, signal_name
+from nova.node.process import EngineProcess, signal_name
 from nova.wire.boot import Boot
 from nova.wire.messages import Heartbeat, Message
 from nova.wire.values import EngineKey, EngineSpec
@@ -94,10 +95,8 @@ def test_an_engine_whose_daemon_is_gone_ends_by_itself_within_a_second() -> None
         await one.spawn()
         ending = asyncio.create_task(one.engine.supervise())
         await one.heard.wait()
-        assert one.engine._process is not None
-        assert one.engine._process.stdin is not None
         closed = monotonic()
-        one.engine._process.stdin.close()
+        one.engine._lifeline.close()
         assert await ending == DAEMON_IS_GONE
         assert monotonic() - closed < 1.0
 
@@ -197,7 +196,7 @@ def read(data: bytes) -> list[str]:
 def test_an_engine_that_died_after_its_first_word_does_not_take_the_node_along(tmp_path: Path) -> None:
     async def meet() -> None:
         config = NodeConfig(name="a", control=Control(), engine=Engine(cpu_blas="off"))
-        agent = NodeAgent(config, tmp_path, [])
+        agent = NodeAgent(config, tmp_path)
         try:
             engine = EngineProcess(KEY, SPEC, config.engine, agent._lines.admit())
             agent._engines[engine.identity] = engine

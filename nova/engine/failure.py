@@ -1,0 +1,42 @@
+"""What an engine says of an error that a plugin raised: bounded and printable, whatever the error is.
+
+A plugin may raise anything: with a message of megabytes, with one that cannot be encoded, with a `__str__` that
+raises itself. The standard library's `traceback` gives the text of all of these.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+MAX_CHARS = 2000
+"""Of one message: a page of text. It crosses the control plane and is kept by the coordinator."""
+
+MAX_LINES = 30
+MAX_LINE_CHARS = 300
+"""Of one traceback in the log: the innermost frames are the last lines."""
+
+
+def message(error: BaseException) -> str:
+    """Its message alone, its type's name where it has none; on one line of at most MAX_CHARS."""
+    return _text(error).partition(": ")[2] or type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """Its type and message, as in `ValueError: no such device`; on one line of at most MAX_CHARS."""
+    return _text(error)
+
+
+def trace(error: BaseException) -> str:
+    """The end of its traceback."""
+    lines = [line for entry in traceback.format_exception(error) for line in entry.splitlines()]
+    return "\n".join(_printable(line[:MAX_LINE_CHARS]) for line in lines[-MAX_LINES:])
+
+
+def _text(error: BaseException) -> str:
+    text = "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.")
+    return " ".join(_printable(text[:MAX_CHARS]).split())
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which no message can carry."""
+    return text.encode(errors="replace").decode()
