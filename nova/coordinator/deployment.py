@@ -15,15 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nova.config.schema import NodeConfig
+from nova.coordinator.changeover import Changeover
 from nova.coordinator.choice import MAX_DOUBLINGS, Choice
 from nova.coordinator.diagnosis import Diagnosis, Symptom, Weight, engine_exited, node_lost
 from nova.coordinator.generation import ALONE, GROUP, EngineRecord, Generation
-from nova.coordinator.links import LinkWatch
 from nova.coordinator.spec import Shape, engine_spec
+from nova.coordinator.trial import GROUP as TRIAL
+from nova.coordinator.trial import Trial
 from nova.errors import TransportError
 from nova.plan.split import ranges
+from nova.transport.select import Candidate
 from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
-from nova.wire.values import AttemptReport, EngineKey, TokenTiming, TransportOffer
+from nova.wire.values import AttemptReport, EngineKey, EngineSpec, TokenTiming, TransportOffer
 
 KEPT = 20
 """Reasons and attempts that are kept for whoever asks."""
@@ -50,12 +53,10 @@ class Deployment:
     """Failed, and the next transport is tried as soon as the old engines are gone."""
     reasons: list[str] = field(default_factory=list)
     choice: Choice = field(init=False)
+    change: Changeover = field(init=False)
     current: Generation | None = None
     generation: int = 0
     _past: list[Generation] = field(default_factory=list)
-    _links: LinkWatch | None = None
-    _better: str = ""
-    """Why a new forming would be worth it; it is done between requests."""
     _failures: int = 0
     _retry_at: float = 0.0
     _given_up_at: float = 0.0
@@ -63,6 +64,9 @@ class Deployment:
 
     def __post_init__(self) -> None:
         self.choice = Choice(self.config.transport, self.nodes)
+        limits = self.config.engine
+        trial = Trial(limits.start_s + limits.open_s + limits.join_s)
+        self.change = Changeover(self.config.transport, self.choice, self._trial_spec, self.ticket, trial)
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -76,7 +80,6 @@ class Deployment:
         changed = node in self.choice.offers and self.choice.offered(node, offers)
         if changed and self.state == "serving" and not self.choice.missing:
             self.choice.look()
-            self._compare(f"the offers of {node} have changed", now)
         elif changed and self.state == "failed":
             self._retry_at = min(self._retry_at, now)
         return self.tick(now)
@@ -87,9 +90,11 @@ class Deployment:
                 engine.ended = engine.ended or engine.node == node
             if self._running:
                 self._note(node_lost(node, why), now)
-        return self.tick(now)
+        return self.change.node_left(node, now) + self.tick(now)
 
     def engine_state(self, node: str, state: EngineState, now: float) -> Outbox:
+        if state.engine.group == TRIAL:
+            return self.change.engine_state(node, state, now)
         found = self._find(node, state.engine)
         if found is None:
             return []
@@ -98,10 +103,12 @@ class Deployment:
         if self.state == "forming" and generation.ready:
             self.state, self._failures, generation.outcome = "serving", 0, "serving"
             self.choice.formed(generation.candidate, generation.links)
-            self._links = LinkWatch(self.config.transport.slow_factor, generation.links)
+            self.change.begin(generation)
         return []
 
     def engine_exited(self, node: str, exited: EngineExited, now: float) -> Outbox:
+        if exited.engine.group == TRIAL:
+            return self.change.engine_exited(node, exited, now)
         found = self._find(node, exited.engine)
         if found is None:
             return []
@@ -113,6 +120,8 @@ class Deployment:
 
     def gathered(self, node: str, gather: Gather, now: float) -> Outbox:
         """One rank's blob; the answer goes to all ranks in the moment the last one is in: that is the "go"."""
+        if gather.engine.group == TRIAL:
+            return self.change.gathered(node, gather)
         found = self._find(node, gather.engine)
         if found is None or not self._running:
             return []
@@ -123,29 +132,20 @@ class Deployment:
         return [(each.node, Gathered(each.key, gather.round, blobs)) for each in generation.engines.values()]
 
     def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int], now: float) -> str:
-        """Chunks have gone through all stages: a link that has become slow is reported, once; "" when none has."""
-        if self._links is None or self.state != "serving" or self._better:
-            return ""
-        self._links.saw(timings, offsets_ns)
-        slow = self._links.slow()
-        if slow is None:
-            return ""
-        rank, taken_s, usual_s = slow
-        self._links.factor = 0.0
-        ends = f"{self.nodes[rank]} to {self.nodes[(rank + 1) % len(self.nodes)]}"
-        reason = f"the link {ends} over {self.over} takes {taken_s * 1e3:.1f} ms, {usual_s * 1e3:.1f} ms when verified"
-        self._keep(reason)
-        self.choice.hold(self.transport, reason, now)
-        self._compare(reason, now)
+        """Chunks have gone through all stages: what is to be said of a link that has become slow, once; else ""."""
+        reason = self.change.passed(timings, offsets_ns, now)
+        if reason:
+            self._keep(reason)
         return reason
 
     def idle(self, now: float) -> Outbox:
         """No request is worked on at this moment: what waited for that is done."""
-        if self.state != "serving" or not self._better or self._diagnosis is not None or self.current is None:
+        better = self.change.better
+        if self.state != "serving" or not better or self._diagnosis is not None or self.current is None:
             return []
-        reason = f"generation {self.current.number} over {self.over} ends between requests: {self._better}"
-        self.current.end("ended", now, cause=self._better)
-        out = self._stop_engines(self._better)
+        reason = f"generation {self.current.number} over {self.over} ends between requests: {better}"
+        self.current.end("ended", now, cause=better)
+        out = self._stop_engines(better) + self.change.end(now)
         self._give_reason(reason, now, retry=False)
         return out
 
@@ -156,11 +156,13 @@ class Deployment:
             return self._fail(cause, now)
         wanted = self.state in ("waiting", "failed") and self.split and not self.missing
         gone = self._all_ended or now >= self._given_up_at
-        return self._form(now) if wanted and gone and now >= self._retry_at else []
+        if wanted and gone and now >= self._retry_at:
+            return self._form(now)
+        return self.change.tick(now)
 
     def stop(self, now: float) -> Outbox:
         """End the present generation for good."""
-        out = self._stop_engines("the deployment ends")
+        out = self._stop_engines("the deployment ends") + self.change.end(now)
         if self.current is not None:
             self.current.end("ended", now)
         self.state, self._retry_at = "stopped", float("inf")
@@ -205,13 +207,13 @@ class Deployment:
     @property
     def failing(self) -> bool:
         """Something died and its cause is not yet known, or the group ends with its last request: nothing begins."""
-        return self._diagnosis is not None or bool(self._better)
+        return self._diagnosis is not None or bool(self.change.better)
 
     def attempts(self, now: float) -> list[AttemptReport]:
         """The generations of late, oldest first."""
-        recent = self._links.recent if self._links is not None else {}
-        kept = self._past if self.current is None else [*self._past, self.current]
-        return [each.report(now, recent if each is self.current else {}) for each in kept]
+        trials = [*self.change.past, *([self.change.trial.running] if self.change.trial.running is not None else [])]
+        kept = [*self._past, *trials, *([self.current] if self.current is not None else [])]
+        return [each.report(now, self.change.recent if each is self.current else {}) for each in kept]
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -235,12 +237,6 @@ class Deployment:
             self._diagnosis = Diagnosis(self.config.control.dead_after_s + 1.0)
         self._diagnosis.add(symptom, now)
 
-    def _compare(self, why: str, now: float) -> None:
-        """Whether another transport stands before the one in use, so that a new forming is worth it."""
-        free = self.choice.free(now)
-        if self.config.transport.reform and free and free[0].name != self.transport:
-            self._better = f"{why}; {free[0].name} is tried"
-
     def _form(self, now: float) -> Outbox:
         try:
             candidate = ALONE if len(self.nodes) == 1 else self.choice.best(now)
@@ -254,13 +250,16 @@ class Deployment:
             for rank, (node, (first, last)) in enumerate(zip(self.nodes, ranges(self.split), strict=True))
         }
         self._replace(Generation(number, candidate, engines, now))
-        self.state, self._diagnosis, self._links, self._better, self.falls_back = "forming", None, None, "", False
+        self.state, self._diagnosis, self.falls_back = "forming", None, False
         ticket = self.ticket()
         shape = Shape(sum(self.split), len(engines), ticket)
         return [
             (each.node, StartEngine(each.key, engine_spec(self.config, each, candidate, shape)))
             for each in engines.values()
         ]
+
+    def _trial_spec(self, engine: EngineRecord, candidate: Candidate, ticket: bytes) -> EngineSpec:
+        return engine_spec(self.config, engine, candidate, Shape(0, len(self.nodes), ticket))
 
     def _replace(self, generation: Generation | None) -> None:
         if self.current is not None:
@@ -273,7 +272,7 @@ class Deployment:
         if link:
             self.choice.hold(self.transport, cause.text, now)
         self.current.end("failed", now, cause.phase, cause.text)
-        out = self._stop_engines(cause.text)
+        out = self._stop_engines(cause.text) + self.change.end(now)
         reason = f"generation {self.generation} over {self.over}: {cause.text}"
         self._give_reason(reason, now, retry=not (link and self.choice.free(now)))
         return out

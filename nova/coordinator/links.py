@@ -23,6 +23,11 @@ FLOOR_S = 0.003
 """Below this much more than expected it is nobody's loss; clocks and schedulers wander as far."""
 
 
+def usual_s(link: LinkMeasure) -> float:
+    """What a decode step's message takes, one way, by what was measured."""
+    return link.latency_s + MESSAGE_BYTES / link.bandwidth_bytes_s
+
+
 @dataclass
 class LinkWatch:
     """The links of one generation: `expected` by the rank that sends. `factor` 0 never finds one slow."""
@@ -53,8 +58,7 @@ class LinkWatch:
         for rank, taken_s in self.recent.items():
             if rank not in self.expected or len(self._recent[rank]) < CHUNKS or not self.factor:
                 continue
-            link = self.expected[rank]
-            usual_s = link.latency_s + MESSAGE_BYTES / link.bandwidth_bytes_s
-            if taken_s > max(self.factor * usual_s, usual_s + FLOOR_S):
-                found.append((rank, taken_s, usual_s))
+            verified_s = usual_s(self.expected[rank])
+            if taken_s > max(self.factor * verified_s, verified_s + FLOOR_S):
+                found.append((rank, taken_s, verified_s))
         return max(found, key=lambda each: each[1] / each[2], default=None)

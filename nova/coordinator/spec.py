@@ -13,7 +13,7 @@ from nova.wire.values import EngineSpec
 
 @dataclass(frozen=True)
 class Shape:
-    """What the engines of one generation share. `layers` counts those of the whole model."""
+    """What the engines of one generation share. `layers` counts those of the whole model; a trial has none."""
 
     layers: int
     size: int
@@ -25,7 +25,7 @@ def engine_spec(config: NodeConfig, engine: EngineRecord, candidate: Candidate, 
     limits, side = config.engine, candidate.side
     options: dict[str, dict[str, Any]] = config.transport.options
     return EngineSpec(
-        model=config.deployment.model,
+        model=config.deployment.model if shape.layers else "",
         first_layer=engine.first_layer,
         last_layer=engine.first_layer + engine.layers,
         layers=shape.layers,

@@ -13,7 +13,7 @@ from nova.transport.offers import names
 from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
-from nova.wire.values import AttachmentOffer, EngineKey, TransportOffer
+from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TransportOffer
 
 ORDER = ["tcp", "zmq"]
 TICKET = b"s" * 32
@@ -71,6 +71,17 @@ class Cluster:
     def all_ready(self) -> None:
         for rank in self.machine.engines:
             self.state(rank, phases.READY)
+
+    def trial_ready(self, latency_s: float = 1e-3) -> Outbox:
+        """The engines of the trial form and verify."""
+        out: Outbox = []
+        running = self.machine.change.trial.running
+        for rank, engine in (running.engines if running is not None else {}).items():
+            links = [LinkMeasure((rank + 1) % len(self.machine.nodes), latency_s, 1e9)]
+            out += self.machine.engine_state(
+                engine.node, EngineState(engine.key, phases.READY, links=links), self.clock()
+            )
+        return out
 
     def tick(self, seconds: float = 0.0) -> Outbox:
         """Engines that were told to stop have done so; then time passes."""

@@ -10,7 +10,7 @@ from nova.coordinator.deployment import ENDED_S, KEPT
 from nova.coordinator.generation import NO_TRANSPORT
 from nova.coordinator.links import CHUNKS
 from nova.wire import phases
-from nova.wire.messages import EngineState, Gather, Gathered, StartEngine, StopEngine
+from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, StartEngine, StopEngine
 from nova.wire.values import EngineKey, LinkMeasure, TokenTiming
 from tests.unit.coordinator.deployments import GRACE_S, HOLD_S, ORDER, TICKET, Cluster, kinds, offer, offers, starts
 
@@ -175,11 +175,40 @@ def test_new_offers_of_a_node_end_the_hold_and_the_better_transport_is_tried_bet
     assert machine.idle(now) == []
     assert machine.node_offers("b", offers(*ORDER), now) == [], "nothing has changed"
     assert not machine.failing
-    machine.node_offers("b", [offer("zmq"), offer("tcp")], now)
+    out = machine.node_offers("b", [offer("zmq"), offer("tcp")], now)
+    assert [(start.engine.group, start.spec.transport, start.spec.model) for start in starts(out)] == [
+        ("trial", "tcp", "")
+    ] * 2
+    assert len({start.spec.ticket for start in starts(out)}) == 1
+    assert not machine.failing, "nobody who is served notices"
+    assert kinds(cluster.trial_ready()) == [("a", StopEngine), ("b", StopEngine)]
     assert machine.failing, "no new request begins"
     assert kinds(machine.idle(now)) == [("a", StopEngine), ("b", StopEngine)]
     assert starts(cluster.tick())[0].spec.transport == "tcp"
-    assert [each.outcome for each in machine.attempts(now)] == ["failed", "ended", "forming"]
+    assert [each.outcome for each in machine.attempts(now)] == [
+        "failed", "ended", "ended", "forming"
+    ]  # fmt: skip
+
+
+def test_a_trial_that_fails_holds_its_transport_back_and_the_group_serves_on() -> None:
+    cluster = fallen_back()
+    machine = cluster.machine
+    (start, _) = starts(cluster.tick(HOLD_S))
+    assert (start.engine.group, start.spec.transport) == ("trial", "tcp")
+    exited = EngineExited(start.engine, 1, False, "refused", phases.JOIN, "FormingFailed")
+    assert kinds(machine.engine_exited("a", exited, cluster.clock())) == [("b", StopEngine)]
+    assert (machine.state, machine.transport, machine.failing) == ("serving", "zmq", False)
+    assert machine.idle(cluster.clock()) == []
+    assert starts(cluster.tick(2 * HOLD_S - 0.1)) == []
+    assert len(starts(cluster.tick(0.1))) == 2, "tried again, twice as long after"
+
+
+def test_a_trial_ends_with_the_group_that_it_was_to_replace() -> None:
+    cluster = fallen_back()
+    cluster.tick(HOLD_S)
+    out = cluster.exit(1)
+    assert [message.engine.group for _, message in out if isinstance(message, StopEngine)] == ["main", "trial", "trial"]
+    assert cluster.trial_ready() == []
 
 
 def test_new_offers_while_it_waits_for_its_next_attempt_are_tried_at_once() -> None:
@@ -215,9 +244,21 @@ def test_a_link_that_became_slow_is_reported_once_and_another_transport_is_tried
     assert slow(cluster, hop_ms=4.0) == ""
     assert slow(cluster, hop_ms=20.0) == "the link a to b over tcp takes 20.0 ms, 1.2 ms when verified"
     assert slow(cluster, hop_ms=20.0) == ""
+    assert [start.spec.transport for start in starts(cluster.tick())] == ["zmq", "zmq"]
+    cluster.trial_ready(latency_s=1e-4)
     assert cluster.machine.failing
     cluster.machine.idle(cluster.clock())
     assert starts(cluster.tick())[0].spec.transport == "zmq"
+
+
+def test_a_transport_that_works_but_is_much_slower_than_the_one_in_use_is_not_changed_to() -> None:
+    cluster = measured()
+    slow(cluster, hop_ms=20.0)
+    cluster.tick()
+    cluster.trial_ready(latency_s=0.5)
+    assert not cluster.machine.failing
+    verdicts = {each.name: each.reason for each in cluster.machine.choice.report("tcp", cluster.clock())}
+    assert "it works, but a message takes 500.0 ms, 20.0 ms over tcp" in verdicts["zmq"]
 
 
 def test_what_was_measured_stands_in_the_report_of_the_attempt_with_the_time_of_each_phase() -> None:

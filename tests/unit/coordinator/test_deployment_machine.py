@@ -32,6 +32,7 @@ class Life(RuleBasedStateMachine):
         self.ready: set[EngineKey] = set()
         self.blobs: dict[tuple[int, int], dict[int, bytes]] = {}
         self.seen = 0
+        self.trials: dict[EngineKey, str] = {}
 
     @initialize(size=st.integers(1, 3), known=st.booleans())
     def begin(self, size: int, known: bool) -> None:
@@ -53,6 +54,9 @@ class Life(RuleBasedStateMachine):
     def deliver(self, out: Outbox) -> None:
         for node, message in out:
             assert node in self.present, f"{message} goes to {node}, which has left"
+            if isinstance(message, StartEngine | StopEngine | Gathered) and message.engine.group == "trial":
+                self.trial(node, message)
+                continue
             if isinstance(message, StartEngine):
                 assert message.engine not in self.started
                 assert message.engine.generation == self.machine.generation
@@ -67,6 +71,41 @@ class Life(RuleBasedStateMachine):
                 assert message.reason
                 self.stopped.add(message.engine)
                 self.stopped_at.setdefault(message.engine, self.clock())
+
+    def trial(self, node: str, message: StartEngine | StopEngine | Gathered) -> None:
+        """Engines without a model, while a group serves; each is told to end."""
+        if isinstance(message, StartEngine):
+            assert self.machine.state == "serving"
+            assert message.spec.model == ""
+            assert message.spec.transport != self.machine.transport
+            self.trials[message.engine] = node
+        elif isinstance(message, StopEngine):
+            assert self.trials.pop(message.engine) == node
+
+    @precondition(lambda self: self.trials)
+    @rule(pick=PICK, how=st.sampled_from(["ready", "exits", "all ready"]))
+    def trial_goes_on(self, pick: int, how: str) -> None:
+        key = sorted(self.trials, key=lambda each: each.rank)[pick % len(self.trials)]
+        before = (self.machine.state, self.machine.generation)
+        for one in [key] if how != "all ready" else list(self.trials):
+            if how == "exits":
+                exited = EngineExited(one, 1, False, "refused", "join", "FormingFailed")
+                node = self.trials.pop(one)
+                self.deliver(self.machine.engine_exited(node, exited, self.clock()))
+            elif one in self.trials:
+                out = self.machine.engine_state(self.trials[one], EngineState(one, phases.READY), self.clock())
+                self.deliver(out)
+        assert (self.machine.state, self.machine.generation) == before, "a trial disturbs nobody"
+
+    @rule()
+    def no_request_is_worked_on(self) -> None:
+        self.deliver(self.machine.idle(self.clock()))
+
+    @precondition(lambda self: self.present)
+    @rule(pick=PICK, transports=st.sets(st.sampled_from(ORDER)))
+    def offers_change(self, pick: int, transports: set[str]) -> None:
+        node = sorted(self.present)[pick % len(self.present)]
+        self.deliver(self.machine.node_offers(node, offers(*transports), self.clock()))
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -96,6 +135,7 @@ class Life(RuleBasedStateMachine):
         node = sorted(self.present)[pick % len(self.present)]
         self.present.remove(node)
         self.ended |= {key for key, where in self.started.items() if where == node}
+        self.trials = {key: where for key, where in self.trials.items() if where != node}
         self.deliver(self.machine.node_left(node, "silent", self.clock()))
 
     @precondition(lambda self: self.present_engines)
@@ -195,6 +235,7 @@ class Life(RuleBasedStateMachine):
         for node in sorted(self.present):
             self.present.remove(node)
             self.ended |= {key for key, where in self.started.items() if where == node}
+            self.trials = {key: where for key, where in self.trials.items() if where != node}
             self.deliver(self.machine.node_left(node, "restarts", self.clock()))
         self.all_join(0.0)
         self.time_passes(61.0)
