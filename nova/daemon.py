@@ -10,9 +10,10 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -32,8 +33,8 @@ from nova.log import setup
 from nova.model.locate import is_hub_id, locate
 from nova.node.agent import NodeAgent
 from nova.node.facts import boot_id, default_name
+from nova.node.prober import Prober
 from nova.plan.profiles import find_profile, is_emulated
-from nova.transport.offers import offers
 from nova.wire.boot import Announcement
 
 log = structlog.get_logger(__name__)
@@ -81,14 +82,19 @@ def named(config: NodeConfig) -> NodeConfig:
 
 
 async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
-    """Run the node until a signal, the end of the lifeline, or an error of one of its parts."""
+    """Run the node until a signal, the end of the lifeline, or an error of one of its parts.
+
+    The node takes part once its transports are probed. Raises ConfigError for a plugin's option that is wrong.
+    """
     keys = node_keys(config, home)
-    offered = offers(config.transport.allowed, config.transport.options, config.transport.hosts)
+    prober = Prober(config.transport)
     async with AsyncExitStack() as ending:  # from the bottom to the top of this text, when it ends
-        agent = NodeAgent(config, home, offered)
+        agent = NodeAgent(config, home)
         ending.push_async_callback(agent.close)
-        tasks = [asyncio.create_task(_told_to_end(lifeline), name="end")]
+        told, probing = asyncio.create_task(_told_to_end(lifeline)), asyncio.create_task(prober.look())
+        tasks: list[asyncio.Task[None]] = [told]
         ending.push_async_callback(_cancel, tasks)
+        ending.push_async_callback(_cancel, [probing])
         if config.role == "coordinator":
             coordinator = Coordinator(config, home, boot_id())
             hub = Hub(config.name, config.control.address, keys, TrustList(KeyStore(home)), config.control, coordinator)
@@ -103,18 +109,22 @@ async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) 
         ending.push_async_callback(agent.close)  # engines end while there is a session to report it on
         if config.role == "coordinator":
             ending.callback(coordinator.close)  # first of all, so that clients hear the true reason
+        await asyncio.wait({told, probing}, return_when=asyncio.FIRST_COMPLETED)
+        if not probing.done():
+            return
+        agent.offer(probing.result())
         log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
         if announce:
             up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint)
             print(msgspec.json.encode(up).decode(), flush=True)
-        tasks += [asyncio.create_task(agent.run()), asyncio.create_task(spoke.run())]
+        tasks += [asyncio.create_task(part) for part in (agent.run(), spoke.run(), prober.watch(agent.offer))]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.info("node ends")
         for task in done:
             task.result()  # a part that failed ends the node, with its error
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from nova.errors import EngineError, NodeLost
 from nova.node.blas import Blas, choose, environment
 from nova.node.facts import gather
 from nova.node.ipc import EngineLines
+from nova.node.prober import Offered
 from nova.node.process import EngineProcess
 from nova.wire.boot import Boot
 from nova.wire.messages import (
@@ -28,6 +29,7 @@ from nova.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Offers,
     StartEngine,
     StopEngine,
     Tokens,
@@ -44,11 +46,13 @@ ENGINE_HEARTBEAT_S = 0.5
 class NodeAgent:
     """Handler of the spoke's session, and owner of this node's engines. `send` goes to the coordinator."""
 
-    def __init__(self, config: NodeConfig, home: Path, offers: Sequence[TransportOffer]) -> None:
+    def __init__(self, config: NodeConfig, home: Path) -> None:
         self.send: Callable[[Message], None] = _no_session
         self._config = config
         self._home = home
-        self._offers = list(offers)
+        self._hosts: list[str] = []
+        self._offers: list[TransportOffer] = []
+        self._told: list[TransportOffer] = []  # what the coordinator knows, or hears with the session's first message
         self._facts = gather()
         self._lines = EngineLines(self._from_engine)
         self._engines: dict[bytes, EngineProcess] = {}
@@ -56,9 +60,6 @@ class NodeAgent:
         self._blas: Blas = choose(config.engine.cpu_blas)
         if self._blas.advice:
             log.warning(self._blas.advice)
-        for offer in offers:
-            if offer.unavailable is not None:
-                log.warning("transport cannot be offered", transport=offer.name, reason=offer.unavailable)
 
     @property
     def endpoint(self) -> str:
@@ -66,7 +67,19 @@ class NodeAgent:
         return self._lines.endpoint
 
     def hello(self) -> Hello:
+        self._told = self._offers
         return Hello(self._config.name, "worker", __version__, self._facts, self._offers)
+
+    def offer(self, offered: Offered) -> None:
+        """From here on this node has these addresses and offers these transports; the coordinator hears of a change."""
+        known = {offer.name: offer.unavailable for offer in self._offers}
+        for offer in offered.offers:
+            if offer.unavailable is not None and offer.unavailable != known.get(offer.name):
+                log.warning("transport cannot be offered", transport=offer.name, reason=offer.unavailable)
+            elif offer.unavailable is None and known.get(offer.name) is not None:
+                log.info("transport can be offered", transport=offer.name)
+        self._hosts, self._offers = offered.hosts, offered.offers
+        self._tell_offers()
 
     async def run(self) -> None:
         """Listen to engines until cancelled."""
@@ -90,6 +103,7 @@ class NodeAgent:
         log.info("joined", coordinator=welcome.coordinator)
         for engine in self._engines.values():
             self._stop(engine, "the session with the coordinator began anew")
+        self._tell_offers()  # they may have changed since the hello
 
     def lost(self, why: str) -> None:
         log.debug("no session", reason=why)  # the spoke says so itself, once for each reason
@@ -120,12 +134,12 @@ class NodeAgent:
 
     def _own(self, spec: EngineSpec) -> EngineSpec:
         """The coordinator says what to run; where and how this machine does it is its own configuration's."""
-        transport, limits = self._config.transport, self._config.engine
+        options, limits = self._config.transport.options, self._config.engine
         return msgspec.structs.replace(
             spec,
-            hosts=transport.hosts,
-            options={**spec.options, **transport.options.get(spec.transport, {})},
-            side_options={**spec.side_options, **transport.options.get(spec.side, {})},
+            hosts=self._hosts,
+            options={**spec.options, **options.get(spec.transport, {})},
+            side_options={**spec.side_options, **options.get(spec.side, {})},
             load_s=limits.load_s,
             max_tensor_bytes=min(spec.max_tensor_bytes, limits.max_tensor_bytes),
         )
@@ -192,6 +206,15 @@ class NodeAgent:
 
     def _find(self, key: EngineKey) -> EngineProcess | None:
         return next((engine for engine in self._engines.values() if engine.key == key), None)
+
+    def _tell_offers(self) -> None:
+        if self._told == self._offers:
+            return
+        try:
+            self.send(Offers(self._offers))
+            self._told = self._offers
+        except NodeLost:  # the next hello has them
+            log.debug("offers not sent: no session")
 
     def _report(self, message: Message) -> None:
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nova.errors import ConfigError, PluginRefused
-from nova.transport.offers import offers
 from nova.transport.registry import installed, load_transport
 
 PLUGIN = """
@@ -139,24 +138,3 @@ def test_a_wrong_option_names_plugin_option_and_what_was_expected(
     install("fast", "fast_module")
     with pytest.raises(ConfigError, match=says):
         load_transport("fast", options)
-
-
-def test_a_node_offers_what_it_has_and_says_why_it_lacks_the_rest(install: Install) -> None:
-    install("fast", "fast_module")
-    install("broken", "broken_module", code="import no_such_library")
-    here = offers(["broken", "fast", "absent"], {"fast": {"rate": 2}}, "127.0.0.1")
-    assert [offer.name for offer in here] == ["broken", "fast", "absent"]
-    assert "no_such_library" in (here[0].unavailable or "")
-    assert (here[1].unavailable, here[1].version, here[1].api) == (None, "3.1", (1, 0))
-    assert set(here[1].caps) == {"ABORT", "DEADLINE"}
-    assert here[2].unavailable == "no installed distribution provides it"
-    assert offers(["fast"], {}, "nowhere")[0].unavailable == "no such place"
-    with pytest.raises(ConfigError):
-        offers(["fast"], {"fast": {"no": 1}}, "127.0.0.1")
-
-
-def test_the_projects_own_plugins_come_in_by_the_same_door() -> None:
-    here = offers(["tcp", "zmq"], {"zmq": {"curve": False}}, ["127.0.0.1"])
-    assert [offer.unavailable for offer in here] == [None, None]
-    assert all("AUTHENTICATED" in offer.caps and "ENCRYPTED" not in offer.caps for offer in here)
-    assert "ENCRYPTED" in offers(["zmq"], {}, ["127.0.0.1"])[0].caps
