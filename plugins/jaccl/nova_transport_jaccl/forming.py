@@ -69,7 +69,7 @@ class Forming:
         if (rank, size) != (self._seat.rank, self._seat.size):
             raise self._failed(f"MLX says rank {rank} of {size}, expected {self._seat.rank} of {self._seat.size}")
         sums = self._backend.barrier(native)
-        if any(each != size for each in sums):
+        if set(sums) != {size}:
             raise self._failed(f"the first sum over {size} ranks is wrong: {sorted(set(sums))[:4]} instead of {size}")
         if deadline.expired:
             raise self._failed("the ranks came together after the deadline")

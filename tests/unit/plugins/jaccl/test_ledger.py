@@ -94,7 +94,7 @@ def test_a_lock_that_is_never_freed_has_a_deadline(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "LOCK_S", 0.1)
     with (tmp_path / "ledger.lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(TransportUnavailable, match="ledger.lock is locked by a process that does not go on"):
+        with pytest.raises(TransportUnavailable, match=r"ledger\.lock is locked by a process that does not go on"):
             Ledger(tmp_path / "ledger.json", BOOT_S).begin()
 
 

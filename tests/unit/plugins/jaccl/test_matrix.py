@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -71,13 +72,13 @@ def test_more_than_eight_ranks_in_a_full_mesh_use_a_ring() -> None:
 
 
 def test_a_circle_in_another_order_than_the_ranks_is_refused_by_name() -> None:
-    with pytest.raises(TransportUnavailable, match="ranks 0 and 1 share no usable Thunderbolt 5 cable.*ranks 2 and 3"):
+    with pytest.raises(TransportUnavailable, match=r"ranks 0 and 1 share no usable .*ranks 2 and 3"):
         matrix_of({2: 1, 3: 1}, {2: 1, 3: 1}, {0: 1, 1: 1}, {0: 1, 1: 1})
 
 
 def test_a_missing_cable_is_explained_by_what_is_wrong_at_its_end() -> None:
     broken = mac(port(1, *cable(1, 0), state="PORT_DOWN"))
-    with pytest.raises(TransportUnavailable, match="ranks 0 and 1 share no usable.*rank 1: Thunderbolt 1.*PORT_DOWN"):
+    with pytest.raises(TransportUnavailable, match=r"ranks 0 and 1 share no usable.*rank 1: Thunderbolt 1.*PORT_DOWN"):
         plan([judge(cabled(0, {1: 1})), judge(broken)])
 
 
@@ -168,8 +169,8 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_device_file_is_ours_alone_and_goes_away() -> None:
-    with pytest.raises(RuntimeError, match="init failed"), device_file(MESH) as path:
-        assert json.loads(Path(path).read_text()) == [[None, ["rdma_en1"]], [["rdma_en2"], None]]
-        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-        raise RuntimeError("init failed")
-    assert not Path(path).exists()
+    with ExitStack() as init:
+        path = Path(init.enter_context(device_file(MESH)))
+        assert json.loads(path.read_text()) == [[None, ["rdma_en1"]], [["rdma_en2"], None]]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()

@@ -58,7 +58,9 @@ def test_a_port_at_40_gbit_has_the_generation_that_the_other_ports_show(
     assert [port.generation for port in seen] == generations
 
 
-@pytest.mark.parametrize("output", ["", "{", "[]", '{"SPThunderboltDataType": 3}', "nothing of the kind", '{"a":' * 5000])
+@pytest.mark.parametrize(
+    "output", ["", "{", "[]", '{"SPThunderboltDataType": 3}', "nothing of the kind", '{"a":' * 5000]
+)
 def test_what_is_no_listing_is_refused(output: str) -> None:
     with pytest.raises(ValueError, match="system_profiler printed"):
         thunderbolt(output)

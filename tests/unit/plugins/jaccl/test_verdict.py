@@ -20,10 +20,9 @@ def slow(gbit: float, behind: str = "") -> dict[str, Any]:
     return {"peers": (Peer("END-B", "Mac Studio", True, gbit, behind),)}
 
 
-def old(number: int, **changes: object) -> Port:
+def old(number: int, **changes: Any) -> Port:
     """A Thunderbolt 4 port."""
-    changes = {"generation": 4, "link_gbit": 40.0, **slow(40.0), **changes}
-    return port(number, **changes)
+    return port(number, **{"generation": 4, "link_gbit": 40.0, **slow(40.0), **changes})
 
 
 def test_a_port_in_order_is_usable_at_the_address_of_its_gid() -> None:
@@ -204,7 +203,8 @@ def test_modelled_gid_tables_without_ipv4_at_index_1_are_refused(file: str, word
     number = 7 if "en7" in file else 6
     devinfo = (RECORDED / "modelled-ibv_devinfo-v" / file).read_text()
     facts = recorded("modelled-ibv_devinfo-v", ibv_devinfo=devinfo, system_profiler=_one_port(number),
-                     networksetup=f"Hardware Port: Thunderbolt 1\nDevice: en{number}\n", rdma_ctl="enabled")  # fmt: skip
+                     rdma_ctl="enabled",
+                     networksetup=f"Hardware Port: Thunderbolt 1\nDevice: en{number}\n")  # fmt: skip
     assert words in judge(facts).reason
 
 
