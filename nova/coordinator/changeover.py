@@ -106,7 +106,8 @@ class Changeover:
             self.choice.hold(generation.transport, reason, now)
         else:
             self.choice.formed(generation.candidate, generation.links)
-            self.better = f"{generation.transport} works between these nodes"
+            nodes = " and ".join(self.choice.nodes)
+            self.better = f"{generation.over} works between {nodes} too, and stands before it"
         return self.trial.stop(generation)
 
     def _too_slow(self, links: dict[int, LinkMeasure]) -> str:

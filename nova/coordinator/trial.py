@@ -75,9 +75,10 @@ class Trial:
         return self._end(f"rank {exited.engine.rank} on {node}, phase {exited.phase}: {exited.reason}", now)
 
     def node_left(self, node: str, now: float) -> Verdict | None:
-        if self.running is None or node not in {each.node for each in self.running.engines.values()}:
-            return None
-        return self._end(f"node {node} is lost", now)
+        gone = [each for each in self.running.engines.values() if each.node == node] if self.running is not None else []
+        for engine in gone:
+            engine.ended = True
+        return self._end(f"node {node} is lost", now) if gone else None
 
     def abandon(self, now: float) -> Verdict | None:
         """End what runs; it proves nothing."""

@@ -143,19 +143,19 @@ class Link:
 
     def _receive(self) -> Received:
         self._await_header()
-        at_ns = time.monotonic_ns()
         header = Header.unpack(self._head, self._limits.max_tensor_bytes)
         if not header.nbytes:
-            return Received(header, None, at_ns)
+            return Received(header, None, time.monotonic_ns())
         self._transfers.receiving_since = time.monotonic()
         deadline = Deadline.after(self._limits.transfer_s)
         try:
             if self._arrays is not None and header.kind is Kind.HIDDEN:
-                received = Received(header, None, at_ns, self._array(self._arrays, header, deadline))
+                tensor = self._array(self._arrays, header, deadline)
+                received = Received(header, None, time.monotonic_ns(), tensor)
             else:
                 slot = self._slot(header.nbytes)
                 self._frames.recv_into(memoryview(cast("bytes", slot))[: header.nbytes], self._previous, deadline)
-                received = Received(header, slot, at_ns)
+                received = Received(header, slot, time.monotonic_ns())
         except TransportError:
             raise
         except BaseException as error:

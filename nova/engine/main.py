@@ -26,7 +26,7 @@ from nova.errors import ConfigError, EngineError, FormingFailed, NovaError, Tran
 from nova.log import setup
 from nova.wire import phases
 from nova.wire.boot import Boot
-from nova.wire.messages import EngineState, StartEngine
+from nova.wire.messages import EngineState, StartEngine, StopEngine
 from nova.wire.values import EngineKey, EngineSpec, LinkMeasure
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
     formed = joined(line, key, spec)
     if formed is not None:
         ending.callback(formed[0].abort)
-    line.send(EngineState(key, phases.LOAD, links=[formed[1]] if formed is not None else []))
+    links = [formed[1]] if formed is not None else []
+    if not spec.layers:
+        return trial(line, key, links)
+    line.send(EngineState(key, phases.LOAD, links=links))
     stage = load(spec, home, lambda detail: line.send(EngineState(key, phases.LOAD, detail=detail)))
     link = None
     if formed is not None:
@@ -79,6 +82,14 @@ def joined(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, 
         raise
     except BaseException as error:
         raise FormingFailed(line.phase, spec.transport, key.rank, f"it raised {described(error)}") from error
+
+
+def trial(line: ControlLine, key: EngineKey, links: list[LinkMeasure]) -> str:
+    """The group stands, and that was the question: say so, and wait for the others to be told as well."""
+    line.send(EngineState(key, phases.READY, os.getpid(), "trial", links=links))
+    while not isinstance(stop := line.inbox.get(), StopEngine):
+        log.warning("a trial takes no chunks", message=type(stop).__name__)
+    return stop.reason
 
 
 def ready(key: EngineKey, spec: EngineSpec, stage: Any) -> EngineState:

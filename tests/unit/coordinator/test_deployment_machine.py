@@ -97,6 +97,17 @@ class Life(RuleBasedStateMachine):
                 self.deliver(out)
         assert (self.machine.state, self.machine.generation) == before, "a trial disturbs nobody"
 
+    @precondition(lambda self: self.machine.state == "forming" and len(self.nodes) > 1)
+    @rule()
+    def the_link_does_not_form_and_the_next_one_serves(self) -> None:
+        for key in self.present_engines:
+            self.ended.add(key)
+            exited = EngineExited(key, 1, False, "refused", "join", "FormingFailed")
+            self.deliver(self.machine.engine_exited(self.started[key], exited, self.clock()))
+        self.time_passes(0.0)
+        if self.machine.state == "forming":
+            self.all_become_ready()
+
     @rule()
     def no_request_is_worked_on(self) -> None:
         self.deliver(self.machine.idle(self.clock()))
