@@ -50,7 +50,6 @@ class NodeAgent:
         self.send: Callable[[Message], None] = _no_session
         self._config = config
         self._home = home
-        self._hosts: list[str] = []
         self._offers: list[TransportOffer] = []
         self._told: list[TransportOffer] = []  # what the coordinator knows, or hears with the session's first message
         self._facts = gather()
@@ -78,7 +77,7 @@ class NodeAgent:
                 log.warning("transport cannot be offered", transport=offer.name, reason=offer.unavailable)
             elif offer.unavailable is None and known.get(offer.name) is not None:
                 log.info("transport can be offered", transport=offer.name)
-        self._hosts, self._offers = offered.hosts, offered.offers
+        self._offers = offered.offers
         self._tell_offers()
 
     async def run(self) -> None:
@@ -137,7 +136,6 @@ class NodeAgent:
         options, limits = self._config.transport.options, self._config.engine
         return msgspec.structs.replace(
             spec,
-            hosts=self._hosts,
             options={**spec.options, **options.get(spec.transport, {})},
             side_options={**spec.side_options, **options.get(spec.side, {})},
             load_s=limits.load_s,
