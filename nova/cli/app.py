@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from nova import __version__
-from nova.cli import keys, model, remote, run
+from nova.cli import keys, model, remote, run, transports
 from nova.cli.output import OUTPUTS
 from nova.cli.show import out
 
@@ -19,6 +19,7 @@ app.command("status")(remote.status)
 app.command("explain")(remote.explain)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
+app.add_typer(transports.app, name="transports")
 
 
 @app.command()

@@ -63,6 +63,14 @@ class Explanation(Output, frozen=True, kw_only=True):
     attempts: list[AttemptReport]
 
 
+class Scaffold(Output, frozen=True, kw_only=True):
+    """`nova transports new --json`. `files` are relative to `folder`."""
+
+    name: str
+    folder: str
+    files: list[str]
+
+
 class Keys(Output, frozen=True, kw_only=True):
     """`nova keys ... --json`: our own public keys and those we trust, by name."""
 
@@ -93,6 +101,7 @@ OUTPUTS: dict[str, type[Output]] = {
     "generate": Text,
     "status": Status,
     "explain": Explanation,
+    "transports-new": Scaffold,
     "keys": Keys,
     "model": Model,
     "problem": Problem,

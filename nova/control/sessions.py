@@ -24,8 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _REMEMBERED = 256
 
 SAYS: dict[str, frozenset[type[m.Message]]] = {
-    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Tokens}),
-    "client": frozenset({m.Generate, m.Abandon, m.StatusQuery}),
+    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Tokens, m.Offers}),
+    "client": frozenset({m.Generate, m.Abandon, m.StatusQuery, m.ExplainQuery}),
 }
 """What each role may say once its session stands, besides Heartbeat and Goodbye."""
 

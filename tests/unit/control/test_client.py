@@ -23,6 +23,8 @@ from nova.wire.messages import (
     Accepted,
     Cancel,
     Completed,
+    ExplainQuery,
+    ExplainReply,
     Failed,
     Generate,
     Message,
@@ -57,6 +59,8 @@ def _scripted(hub: Hub, events: HubEvents, script: dict[str, list[Message]]) -> 
     def answer(session: Session, message: Message) -> None:
         if isinstance(message, StatusQuery):
             hub.send(session.id, _status(message.request))
+        elif isinstance(message, ExplainQuery):
+            hub.send(session.id, ExplainReply(message.request, "serving", ["a"], "tcp", [], []))
         elif isinstance(message, Generate):
             for reply in script.get(message.request, []):
                 hub.send(session.id, reply)
@@ -89,6 +93,18 @@ def test_text_comes_in_order_for_several_requests_at_once(world: World) -> None:
             assert y == script["y"]
             assert (await client.status()).state == "serving"
             assert not [m for _, m in events.of("received") if isinstance(m, Abandon)], "nothing was left early"
+
+    run(main())
+
+
+def test_an_explanation_is_asked_for_and_comes(world: World) -> None:
+    async def main() -> None:
+        async with world.hub() as (hub, events), _client(world, hub.port) as client:
+            _scripted(hub, events, {})
+            assert (await client.explain()).transport == "tcp"
+            events.on_message = lambda session, message: hub.send(session.id, _status(message.request))  # type: ignore[attr-defined]
+            with pytest.raises(ProtocolError, match="answered ExplainQuery with StatusReply"):
+                await client.explain()
 
     run(main())
 
