@@ -16,7 +16,7 @@ class JacclConfig:
         default="", metadata={"help": "JSON file of this machine's facts, believed instead of running commands"}
     )
     command_s: Annotated[float, Meta(gt=0)] = field(
-        default=5.0, metadata={"help": "s; limit for each command that is asked about this machine"}
+        default=4.0, metadata={"help": "s; limit for each command that is asked about this machine"}
     )
     failed_starts: Annotated[int, Meta(ge=1, le=10)] = field(
         default=5, metadata={"help": "failed starts since the machine booted after which JACCL is not tried again"}

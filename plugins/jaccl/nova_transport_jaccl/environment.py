@@ -47,8 +47,9 @@ def device_file(plan: Plan) -> Iterator[str]:
     """The path of a temporary file with the matrix that only this user can read; removed afterwards."""
     descriptor, path = tempfile.mkstemp(prefix="nova-jaccl-", suffix=".json")
     try:
+        rows = [[entry[0] if entry and len(entry) == 1 else entry for entry in row] for row in plan.matrix]
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump(plan.matrix, file)
+            json.dump(rows, file)
         yield path
     finally:
         Path(path).unlink(missing_ok=True)

@@ -84,7 +84,7 @@ class Mlx(Record, frozen=True):
 
 
 class Facts(Record, frozen=True):
-    """One machine. `hung` names the commands that did not end, `failed` has the others' troubles by command."""
+    """One machine. `failed` has what was wrong with a command, by its name; `hung` names those that did not end."""
 
     macos: Text = ""  # "" where this is not macOS
     rdma_ctl: RdmaCtl = "unknown"

@@ -71,9 +71,9 @@ class Forming:
         sums = self._backend.barrier(native)
         if set(sums) != {size}:
             raise self._failed(f"the first sum over {size} ranks is wrong: {sorted(set(sums))[:4]} instead of {size}")
+        self._ledger.succeeded()
         if deadline.expired:
             raise self._failed("the ranks came together after the deadline")
-        self._ledger.succeeded()
         return native
 
     @property

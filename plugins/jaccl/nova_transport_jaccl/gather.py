@@ -45,7 +45,10 @@ def facts(config: JacclConfig, mlx: Callable[[], Mlx] = installed_mlx) -> Facts:
 
 def understand(ran: Mapping[str, Ran], mlx: Mlx) -> Facts:
     """The facts in what the commands printed, by the command's name. Pure."""
-    failed = {name: each.trouble for name, each in ran.items() if each.kind == "failed"}
+    failed = {name: each.trouble for name, each in ran.items() if each.trouble and name != "rdma_ctl"}
+    macos = network.sw_vers(ran["sw_vers"].output)
+    if not macos:
+        failed.setdefault("sw_vers", "sw_vers printed no version")
     try:
         seen = thunderbolt(ran["system_profiler"].output)
     except ValueError as error:
@@ -71,7 +74,7 @@ def understand(ran: Mapping[str, Ran], mlx: Mlx) -> Facts:
         )
 
     return Facts(
-        macos=network.sw_vers(ran["sw_vers"].output),
+        macos=macos,
         rdma_ctl=_rdma_ctl(ran["rdma_ctl"]),
         ports=tuple(whole(port) for port in seen),
         hung=tuple(name for name, each in ran.items() if each.kind == "hung"),

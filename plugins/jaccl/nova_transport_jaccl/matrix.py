@@ -38,7 +38,7 @@ def plan(ranks: Sequence[Verdict]) -> Plan:
     """
     size = len(ranks)
     every = [(a, b) for a in range(size) for b in range(a + 1, size)]
-    neighbours = [(a, (a + 1) % size) for a in range(size)]
+    neighbours = sorted({(min(a, b), max(a, b)) for a, b in ((a, (a + 1) % size) for a in range(size))})
     no_mesh = _lacking(ranks, every)
     if size <= MAX_MESH_RANKS and not no_mesh:
         return Plan("mesh", _matrix(ranks, every))

@@ -63,6 +63,8 @@ def alike(facts: Facts) -> dict[str, str]:
 
 def _machine(facts: Facts) -> str:
     """The first reason against the whole machine, or ""."""
+    if trouble := facts.failed.get("sw_vers"):
+        return f"the version of macOS is not known: {trouble}"
     mlx = facts.mlx
     has_jaccl = mlx is not None and mlx.jaccl
     if not facts.macos and not has_jaccl:
@@ -75,11 +77,10 @@ def _machine(facts: Facts) -> str:
         version = f"MLX {mlx.version}" if mlx is not None else "MLX"
         return f"{version} is built without JACCL, or librdma cannot be loaded: install the MLX wheel for macOS 26"
     if not facts.ports:
-        why = facts.failed.get("system_profiler", "system_profiler did not answer" if facts.hung else "none is listed")
-        return f"no Thunderbolt port is known: {why}"
+        return f"no Thunderbolt port is known: {facts.failed.get('system_profiler', 'none is listed')}"
     if facts.rdma_ctl == "disabled":
         return f"RDMA is disabled on this Mac: {RECOVERY}"
-    if hung := [name for name in facts.hung if name.startswith(("ibv_", "rdma_"))]:
+    if hung := [name for name in facts.hung if name.startswith("ibv_")]:
         return (
             f"{hung[0]} does not answer, so the RDMA driver is stuck: shut this Mac down, disconnect its power for a "
             "moment, and start it again; a restart may hang"

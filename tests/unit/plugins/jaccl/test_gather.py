@@ -109,13 +109,22 @@ def test_a_hanging_driver_is_a_fact_and_a_reason(tmp_path: Path, monkeypatch: py
     assert not _running("ibv_devinfo")
 
 
+@pytest.mark.parametrize("source", ["print('?')", "raise SystemExit(1)"])
+def test_an_unknown_version_is_not_taken_for_another_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    install(tmp_path, monkeypatch, {**printing(), "sw_vers": source})
+    assert "the version of macOS is not known: sw_vers" in judge(gather()).reason
+
+
 def test_missing_and_broken_commands_are_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = {**printing(), "ibv_devices": "raise SystemExit(1)", "system_profiler": "print('{')"}
-    del scripts["rdma_ctl"]
+    del scripts["rdma_ctl"], scripts["ibv_devinfo"]
     install(tmp_path, monkeypatch, scripts)
     found = gather()
     assert found.rdma_ctl == "missing"
     assert found.failed["ibv_devices"] == "ibv_devices ended with status 1"
+    assert found.failed["ibv_devinfo"] == "ibv_devinfo is missing"
     assert "what is not understood" in found.failed["system_profiler"]
     assert "no Thunderbolt port is known: system_profiler printed" in judge(found).reason
 

@@ -168,9 +168,20 @@ def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch
     assert dict(os.environ) == before
 
 
+def test_several_cables_are_a_list_in_the_device_file() -> None:
+    with device_file(matrix_of({1: 2}, {0: 2})) as path:
+        assert json.loads(Path(path).read_text())[0] == [None, ["rdma_en1", "rdma_en2"]]
+
+
+def test_a_pair_without_a_cable_is_named_once() -> None:
+    with pytest.raises(TransportUnavailable) as refused:
+        matrix_of({1: 0}, {0: 0})
+    assert str(refused.value).count("share no usable") == 1
+
+
 def test_the_device_file_is_ours_alone_and_goes_away() -> None:
     with ExitStack() as init:
         path = Path(init.enter_context(device_file(MESH)))
-        assert json.loads(path.read_text()) == [[None, ["rdma_en1"]], [["rdma_en2"], None]]
+        assert json.loads(path.read_text()) == [[None, "rdma_en1"], ["rdma_en2", None]]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not path.exists()

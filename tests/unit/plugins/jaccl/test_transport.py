@@ -15,6 +15,7 @@ from nova_transport_jaccl.transport import BANDWIDTH_BYTES_S, LATENCY_S
 from nova.errors import ConfigError, TransportUnavailable
 from nova.transport.api import Attachment, Caps, Transport
 from nova.transport.registry import load_transport
+from tests.structure.project import ROOT
 from tests.unit.plugins.jaccl.jaccl_like import seat
 from tests.unit.plugins.jaccl.machines import cable, mac, port
 
@@ -104,3 +105,10 @@ def test_every_option_has_its_help() -> None:
 def test_a_wrong_option_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"transport\.options\.jaccl"):
         load_transport("jaccl", options)
+
+
+def test_the_example_in_the_readme_is_a_machine_that_can(tmp_path: Path) -> None:
+    text = (ROOT / "plugins" / "jaccl" / "README.md").read_text()
+    facts = msgspec.json.decode(text.partition("```json")[2].partition("```")[0], type=Facts)
+    offered = believing(msgspec.structs.replace(facts, mlx=mac().mlx), tmp_path).probe(HOSTS)
+    assert [each.address for each in offered.attachments] == ["169.254.7.8"]

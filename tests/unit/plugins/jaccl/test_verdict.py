@@ -31,6 +31,10 @@ def test_a_port_in_order_is_usable_at_the_address_of_its_gid() -> None:
     assert verdict.reason == ""
 
 
+def test_an_rdma_ctl_that_does_not_answer_is_no_reason_where_the_port_is_active() -> None:
+    assert judge(mac(hung=("rdma_ctl",), rdma_ctl="timed out")).reason == ""
+
+
 def test_where_mlx_has_jaccl_no_operating_system_is_asked_for() -> None:
     assert judge(mac(macos="")).reason == ""
 
@@ -45,7 +49,8 @@ MACHINES: list[tuple[Facts, str]] = [
     (mac(ports=()), "no Thunderbolt port is known: none is listed"),
     (mac(ports=(), failed={"system_profiler": "it ended with status 1"}), "it ended with status 1"),
     (mac(hung=("ibv_devinfo",)), "ibv_devinfo does not answer"),
-    (mac(hung=("rdma_ctl",), rdma_ctl="timed out"), "disconnect its power"),
+    (mac(hung=("ibv_devices",)), "disconnect its power"),
+    (mac(macos="", failed={"sw_vers": "sw_vers did not answer within 4 s"}), "version of macOS is not known"),
     (mac(port(1, link_gbit=None, peers=())), "nothing is connected"),
     (mac(port(1, peers=())), "no Mac is seen at the other end"),
     (mac(port(1, peers=(Peer("B"), Peer("C")))), "several Macs"),
