@@ -57,10 +57,10 @@ class MlxBackend:
     def init(self, factory: Factory | None) -> NativeGroup:
         import mlx.core as mx
 
-        if not _formed.acquire(blocking=False):
-            raise TransportUnavailable("this process has formed a JACCL group before: a group needs a new process")
         if not mx.distributed.is_available(self._name):  # init would end the process with SIGSEGV
             raise TransportUnavailable("librdma cannot be loaded: JACCL needs macOS 26.2 or newer")
+        if not _formed.acquire(blocking=False):
+            raise TransportUnavailable("this process has formed a JACCL group before: a group needs a new process")
         extra = {"all_gather_factory": factory} if factory is not None else {}
         group: NativeGroup = mx.distributed.init(strict=True, backend=self._name, **extra)
         return group

@@ -79,5 +79,4 @@ def _stop(process: subprocess.Popen[bytes]) -> bool:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-            return True
-    return False
+    return process.returncode is not None

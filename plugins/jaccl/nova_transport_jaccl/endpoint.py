@@ -18,6 +18,9 @@ from nova_transport_jaccl.facts import Facts, Record
 from nova_transport_jaccl.forming import Forming
 from nova_transport_jaccl.ledger import Ledger
 
+UNUSED = "0.0.0.0"
+"""MLX wants a coordinator's address also where it does not use one."""
+
 
 class Card(Record, frozen=True):
     """One rank. JACCL's own TCP side channel, if it is used, meets at rank 0's `host` and `port`."""
@@ -36,14 +39,16 @@ class JacclEndpoint(Endpoint):
         self._backend = backend
         self._ledger = ledger
         self._held: socket.socket | None = None
-        host, port = _ipv4(seat.hosts), 0
+        host, port = next((host for host in seat.hosts if ipaddress.ip_address(host).version == 4), ""), 0
         if seat.rank == 0 and not (facts.mlx and facts.mlx.factory):
+            if not host:
+                raise TransportUnavailable("JACCL's own side channel needs an IPv4 address in transport.hosts")
             try:
                 self._held = socket.create_server((host, 0))
             except OSError as error:
                 raise translate(error) from error
             port = self._held.getsockname()[1]
-        self._card = msgspec.json.encode(Card(facts, host, port))
+        self._card = msgspec.json.encode(Card(facts, host or UNUSED, port))
 
     def card(self) -> bytes:
         return self._card
@@ -72,11 +77,3 @@ class JacclEndpoint(Endpoint):
         except msgspec.DecodeError as error:
             cause = f"the card of rank {rank} is malformed: {error}"
             raise FormingFailed(phases.JOIN, NAME, self._seat.rank, cause) from error
-
-
-def _ipv4(hosts: Sequence[str]) -> str:
-    """The first IPv4 address: JACCL knows no other. Raises TransportUnavailable."""
-    for host in hosts:
-        if ipaddress.ip_address(host).version == 4:
-            return host
-    raise TransportUnavailable(f"JACCL needs an IPv4 address in transport.hosts, which has {', '.join(hosts)}")

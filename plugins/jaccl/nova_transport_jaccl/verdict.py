@@ -20,7 +20,7 @@ LARGE_FRAMES_MACOS = (26, 3)
 GID_INDEX = 1
 """JACCL uses this entry of the GID table, wherever the IPv4-mapped GID is (mlx #3389)."""
 
-RECOVERY = "start it in Recovery, open Terminal there, type `rdma_ctl enable`, and restart"
+RECOVERY = "in Recovery, open Terminal, type `rdma_ctl enable`, and restart"
 CABLE = "join the two Macs directly with a Thunderbolt 5 cable"
 
 
@@ -79,7 +79,7 @@ def _machine(facts: Facts) -> str:
     if not facts.ports:
         return f"no Thunderbolt port is known: {facts.failed.get('system_profiler', 'none is listed')}"
     if facts.rdma_ctl == "disabled":
-        return f"RDMA is disabled on this Mac: {RECOVERY}"
+        return f"RDMA is disabled on this Mac: start it {RECOVERY}"
     if hung := [name for name in facts.hung if name.startswith("ibv_")]:
         return (
             f"{hung[0]} does not answer, so the RDMA driver is stuck: shut this Mac down, disconnect its power for a "
@@ -156,7 +156,7 @@ def _no_device(facts: Facts) -> str:
 def _down(peer: Peer) -> str:
     name = peer.name or "the other Mac"
     if not peer.rdma:
-        return f"PORT_DOWN, and {name} does not show RDMA, so it is disabled there: {RECOVERY}"
+        return f"PORT_DOWN, and {name} does not show RDMA, so it is disabled there: start that Mac {RECOVERY}"
     return f"PORT_DOWN although {name} has RDMA: re-plug the cable; if that does not help, restart both Macs"
 
 

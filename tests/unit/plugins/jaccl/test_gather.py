@@ -57,8 +57,12 @@ def test_a_command_that_hangs_ends_by_its_limit_and_leaves_no_process(
 
 
 def test_what_a_hanging_command_has_started_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
-    install(tmp_path, monkeypatch, {"tool": child})
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+    install(
+        tmp_path,
+        monkeypatch,
+        {"tool": f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {stubborn!r}])"},
+    )
     before = psutil.pids()
     assert run(["tool"], LIMIT_S).kind == "hung"  # the tool has ended, but its child holds the pipe
     deadline, pause = Deadline.after(5.0), threading.Event()
