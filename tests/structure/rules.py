@@ -12,7 +12,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"config"}),
     frozenset({"wire"}),
     frozenset({"transport"}),
-    frozenset({"control", "model", "plan"}),
+    frozenset({"control", "model", "plan", "testing"}),
     frozenset({"coordinator", "node", "engine"}),
     frozenset({"daemon"}),
     frozenset({"local"}),
@@ -27,7 +27,7 @@ STRANGERS = frozenset({"coordinator", "node", "engine"})
 SELF_SUFFICIENT = frozenset({"errors", "ids", "clock"})
 """Import nothing of Nova."""
 
-MAY_USE_MLX = frozenset({"engine", "model"})
+MAY_USE_MLX = frozenset({"engine", "model", "testing"})
 MUST_NOT_USE_MLX = frozenset({"nova.model.tokenizer", "nova.model.card", "nova.model.locate"})
 """Used in processes that hold no model and should start fast."""
 

@@ -14,6 +14,7 @@ from tests.structure.project import ROOT, modules, name, tracked
 PROCESS_EDGES: dict[str, str] = {
     "nova/engine/link.py": "the receive thread hands whatever a transport plugin raises to the compute thread",
     "nova/engine/main.py": "an engine tells its daemon whatever ended it, logs it and exits",
+    "nova/testing/checks.py": "a case's outcome is whatever a transport plugin raised",
 }
 """A module that may catch everything -> why: it is the edge of a process, reports and exits."""
 

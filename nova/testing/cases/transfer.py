@@ -1,0 +1,228 @@
+"""T: parts arrive whole, exact and in order."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from collections.abc import Callable
+
+from nova.testing.case import case
+from nova.testing.checks import Background, check, raises, soon
+from nova.testing.rank import Rank
+from nova.transport.api import Buffer, Caps
+
+SIZES = (0, 1, 16 << 10, 65_521, 3 << 20)
+"""Bytes: nothing, one, a chunk of decode, a prime, and more than a transport's frames and buffers."""
+
+BIG = 64 << 20
+"""Bytes; more than every buffer between two ranks holds."""
+
+HUGE = (2 << 30) + 4097
+"""Bytes; more than a signed 32-bit length can say."""
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Random bytes that every rank can work out for itself."""
+    return random.Random(size * 1000 + seed).randbytes(size)
+
+
+def take(rank: Rank, size: int, src: int) -> bytearray:
+    rank.parts.recv_into(out := bytearray(size), src, soon())
+    return out
+
+
+@case(needs=Caps.BYTES)
+def T1_a_part_arrives_exactly(rank: Rank) -> None:
+    """A part of any size arrives byte for byte, an empty one too."""
+    for size in SIZES:
+        if rank.rank == 0:
+            rank.parts.send([noise(size)], 1, soon())
+        else:
+            check(take(rank, size, 0) == noise(size), f"a part of {size} bytes came as other bytes")
+
+
+@case(needs=Caps.BYTES)
+def T2_parts_of_one_send_arrive_one_by_one(rank: Rank) -> None:
+    """Each part of a send is taken by one receive, in order; a send of no parts sends nothing."""
+    sizes = (448, 0, 16 << 10, 2 << 20, 7, 70_000, 1)
+    if rank.rank == 0:
+        rank.parts.send([], 1, soon())
+        rank.parts.send([noise(size) for size in sizes], 1, soon())
+        return
+    for size in sizes:
+        check(take(rank, size, 0) == noise(size), f"the part of {size} bytes came as other bytes")
+
+
+@case(needs=Caps.BYTES)
+def T3_order_is_kept(rank: Rank) -> None:
+    """Sends need no waiting receiver, and arrive in order."""
+    if rank.rank == 0:
+        for index in range(50):
+            rank.parts.send([index.to_bytes(4, "big")], 1, soon())
+    rank.all_gather()
+    if rank.rank == 1:
+        came = [int.from_bytes(take(rank, 4, 0), "big") for _ in range(50)]
+        check(came == list(range(50)), f"parts came in the order {came}")
+
+
+@case(needs=Caps.BYTES)
+def T4_a_send_may_have_many_parts(rank: Rank) -> None:
+    """A send may have more parts than one system call takes."""
+    if rank.rank == 0:
+        rank.parts.send([index.to_bytes(2, "big") for index in range(3000)], 1, soon())
+        return
+    for index in range(3000):
+        came = int.from_bytes(take(rank, 2, 0), "big")
+        check(came == index, f"part {index} is part {came}")
+
+
+@case(needs=Caps.BYTES)
+def T5_every_kind_of_buffer_is_taken(rank: Rank) -> None:
+    """A part may be bytes, bytearray, or any contiguous memoryview, whatever its format and shape."""
+
+    class Pair(ctypes.Structure):
+        _fields_ = (("a", ctypes.c_int16), ("b", ctypes.c_int16))
+
+    structured = (Pair * 4)(*[Pair(index, -index) for index in range(4)])
+    kinds: list[Buffer] = [b"bytes", bytearray(b"bytearray"), memoryview(b"view")[1:], memoryview(structured)]
+    kinds += [memoryview(noise(24)).cast("B", (2, 3, 4)), memoryview(noise(8)).cast("f")]  # type: ignore[list-item]
+    if rank.rank == 0:
+        rank.parts.send(kinds, 1, soon())
+        return
+    for kind in kinds:
+        view = memoryview(kind)
+        came = take(rank, view.nbytes, 0)
+        check(came == view.tobytes(), f"a buffer of format {view.format} came as {bytes(came)!r}")
+
+
+@case(needs=Caps.BYTES)
+def T6_a_part_lands_in_place(rank: Rank) -> None:
+    """A destination may be any writable contiguous memoryview, such as that of an array with its own format."""
+    if rank.rank == 0:
+        rank.parts.send([noise(1200), noise(24)], 1, soon())
+        return
+    whole = bytearray(2000)
+    rank.parts.recv_into(memoryview(whole)[400:1600], 0, soon())
+    check(whole == bytes(400) + noise(1200) + bytes(400), "the part landed beside its destination")
+    rank.parts.recv_into(memoryview(floats := bytearray(24)).cast("f"), 0, soon())  # type: ignore[arg-type]
+    check(floats == noise(24), "a destination of format f got other bytes")
+
+
+@case(needs=Caps.BYTES)
+def T7_a_strided_buffer_is_refused(rank: Rank) -> None:
+    """A buffer that is not contiguous, or a destination that is read-only, is a ValueError; nothing has moved."""
+    strided = memoryview(bytearray(64))[::2]
+    if rank.rank == 0:
+        with raises(ValueError):
+            rank.parts.send([b"before", strided], 1, soon())
+        rank.parts.send([b"after"], 1, soon())
+        return
+    for wrong in (strided, memoryview(b"read only")):
+        with raises(ValueError):
+            rank.parts.recv_into(wrong, 0, soon())
+    check(take(rank, 5, 0) == b"after", "parts of the refused send came")
+
+
+@case(needs=Caps.BYTES)
+def T8_a_buffer_is_free_after_the_send(rank: Rank) -> None:
+    """A sender may change its buffer as soon as the send has returned."""
+    for size in (100, 200_000):
+        if rank.rank == 0:
+            rank.parts.send([buffer := bytearray(noise(size))], 1, soon())
+            buffer[:] = bytes(size)
+            rank.all_gather()
+        else:
+            rank.all_gather()
+            check(take(rank, size, 0) == noise(size), f"a change after the send shows in {size} bytes")
+
+
+@case(needs=Caps.BYTES | Caps.FULL_DUPLEX)
+def T9_both_directions_at_once(rank: Rank) -> None:
+    """With FULL_DUPLEX each rank sends in one thread while it receives in another, more than all buffers hold."""
+    size, rounds, peer = 3 << 20, 4, 1 - rank.rank
+
+    def send() -> None:
+        for index in range(rounds):
+            rank.parts.send([noise(size, rank.rank + 2 * index)], peer, soon())
+
+    sending = Background(send)
+    for index in range(rounds):
+        check(take(rank, size, peer) == noise(size, peer + 2 * index), f"part {index} came as other bytes")
+    sending.result()
+
+
+@case(needs=Caps.BYTES)
+def T10_two_threads_may_call_at_once(rank: Rank) -> None:
+    """Any two threads may send and receive at once; without FULL_DUPLEX one waits for the other."""
+    peer, rounds = 1 - rank.rank, 20
+
+    def receive() -> None:
+        for index in range(rounds):
+            check(take(rank, 1000, peer) == noise(1000, index), f"part {index} came as other bytes")
+
+    receiving = Background(receive) if rank.rank == 0 else None
+    for index in range(rounds):
+        if rank.rank == 1:
+            rank.parts.send([noise(1000, index)], peer, soon())
+        else:
+            rank.parts.send([noise(2000, index)], peer, soon())
+    if receiving is not None:
+        receiving.result()
+        return
+    for index in range(rounds):
+        check(take(rank, 2000, peer) == noise(2000, index), f"part {index} came as other bytes")
+
+
+def _exchange(rank: Rank, reaches: Callable[[int, int], bool]) -> None:
+    """Every rank sends to each that it reaches, then takes from each that reaches it, last rank first."""
+    for dst in range(rank.size):
+        if reaches(rank.rank, dst):
+            rank.parts.send([bytes([rank.rank, dst])], dst, soon())
+    for src in reversed(range(rank.size)):
+        if reaches(src, rank.rank):
+            came = take(rank, 2, src)
+            check(came == bytes([src, rank.rank]), f"from rank {src} came {bytes(came)!r}")
+
+
+@case(ranks=3, needs=Caps.BYTES)
+def T11_neighbours_reach_each_other(rank: Rank) -> None:
+    """Every rank reaches its two neighbours on the ring of ranks."""
+    _exchange(rank, lambda src, dst: dst in ((src + 1) % 3, (src - 1) % 3))
+
+
+@case(ranks=4, needs=Caps.BYTES | Caps.ANY_PAIR)
+def T12_any_rank_reaches_any_other(rank: Rank) -> None:
+    """With ANY_PAIR every rank reaches every other; parts of different ranks do not mix."""
+    _exchange(rank, lambda src, dst: src != dst)
+
+
+@case(needs=Caps.BYTES)
+def T13_a_sender_waits_for_a_slow_receiver(rank: Rank) -> None:
+    """A send that no buffer can hold waits for its receiver, and then goes through."""
+    if rank.rank == 0:
+        sending = Background(lambda: rank.parts.send([bytes(BIG), b"end"], 1, soon()))
+        sending.blocked()
+        rank.all_gather()
+        sending.result()
+        return
+    rank.all_gather()
+    check(take(rank, BIG, 0) == bytes(BIG), "other bytes came")
+    check(take(rank, 3, 0) == b"end", "other bytes came")
+
+
+@case(needs=Caps.BYTES, slow=True, limit_s=300.0)
+def T14_a_part_may_exceed_2_GiB(rank: Rank) -> None:
+    """A part may be larger than 2 GiB. Both ranks of one machine take 5 GiB of memory."""
+    piece = noise(1 << 20)
+    whole = HUGE // len(piece)
+    if rank.rank == 0:
+        data = bytearray(HUGE)
+        for index in range(whole):
+            data[index << 20 : (index + 1) << 20] = piece
+        rank.parts.send([data], 1, soon(240))
+        return
+    out = bytearray(HUGE)
+    rank.parts.recv_into(out, 0, soon(240))
+    view = memoryview(out)
+    wrong = [index for index in range(whole) if view[index << 20 : (index + 1) << 20] != piece]
+    check(not wrong and not any(view[whole << 20 :]), f"MiB {wrong[:3]} or the end came as other bytes")

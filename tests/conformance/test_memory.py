@@ -1,0 +1,18 @@
+"""The reference transport keeps the contract; its ranks are threads of one process."""
+
+from __future__ import annotations
+
+import pytest
+
+from nova.testing.harness import Harness
+from nova.testing.suite import TransportSuite
+from nova.transport.api import Caps
+from nova.transport.memory import Hub, MemoryConfig, MemoryTransport
+
+
+class TestMemory(TransportSuite):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        hub = Hub()
+        expect = ~(Caps.COLLECTIVES | Caps.INTER_HOST | Caps.ARRAYS)
+        return Harness("memory", make=lambda: MemoryTransport(MemoryConfig(), hub), expect=expect)
