@@ -22,7 +22,8 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (r"Could not open device", f"the RDMA driver refuses the device: {RESTART}"),
     (r"No IPv4-mapped GID", "the port has no IPv4 address: give it one of its own, then re-plug the cable"),
     (r"protection domain|errno 96", f"protection domains are used up by earlier starts: {RESTART}"),
-    (r"queue pair failed with|create queue pair|completion queue|\(16\)", f"queue pairs are used up: {RESTART}"),
+    (r"queue pair failed with|create queue pair|completion queue|\(16\)|errno 16\b",
+     f"queue pairs are used up by earlier starts: {RESTART}"),
     (r"Register memory region", f"no memory can be registered, most likely after killed processes: {RESTART}"),
     (r"RTR failed with errno 22", "GID 1 of a port maps no IPv4 address, or a bridge holds the port: give the port an "
                                   "IPv4 address of its own, take it out of the bridge, re-plug the cable"),

@@ -21,8 +21,10 @@ from nova_transport_jaccl.group import JacclGroup
 from nova_transport_jaccl.ledger import Ledger
 
 from nova.clock import Deadline
-from nova.errors import TransportError
+from nova.engine import verify_arrays
+from nova.errors import FormingFailed, TransportError
 from nova.log import setup
+from nova.wire import phases
 from tests.unit.plugins.jaccl.jaccl_like import JacclLike, seat
 from tests.unit.plugins.jaccl.machines import cabled
 
@@ -84,6 +86,10 @@ def say(what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
+def wrong(cause: str) -> FormingFailed:
+    return FormingFailed(phases.VERIFY, "jaccl", 0, cause)
+
+
 def talk(group: JacclGroup, rank: int) -> dict[str, object]:
     """There and back in several sizes, and what must be refused or added up."""
     other, deadline = 1 - rank, Deadline.after(LIMIT_S)
@@ -101,6 +107,8 @@ def talk(group: JacclGroup, rank: int) -> dict[str, object]:
             doubled = got * 2
             mx.eval(doubled)
             group.send_array(doubled, other, deadline)
+    verify_arrays.arrays(group, seat(rank), deadline, wrong)  # what Nova asks of every group of arrays
+    verify_arrays.collectives(group, seat(rank), wrong)
     total = mx.distributed.all_sum(mx.array([rank + 1.0]), group=group.native(), stream=mx.cpu)  # type: ignore[arg-type]
     try:
         again = str(MlxBackend("ring").init(None))

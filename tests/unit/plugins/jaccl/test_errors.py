@@ -16,6 +16,7 @@ FORMING = [
     ("[jaccl] No IPv4-mapped GID for this device. Thunderbolt RDMA ports ...", "give it one of its own"),
     ("[jaccl] Couldn't allocate protection domain", "protection domains are used up"),
     ("[jaccl] Creating the queue pair failed with 'Resource busy (16)'.", "queue pairs are used up"),
+    ("[jaccl] Changing queue pair to INIT failed with errno 16", "queue pairs are used up"),
     ("[jaccl] Couldn't create queue pair", "queue pairs are used up"),
     ("[jaccl] Couldn't create completion queue", "queue pairs are used up"),
     ("[jaccl] Register memory region failed", "restart this Mac"),
