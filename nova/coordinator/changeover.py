@@ -61,7 +61,7 @@ class Changeover:
         if slow is None:
             return ""
         rank, taken_s, expected_s = slow
-        self._links.factor = 0.0
+        self._links.told = True
         engines = self._serving.engines
         ends = f"{engines[rank].node} to {engines[(rank + 1) % len(engines)].node}"
         took = f"takes {taken_s * 1e3:.1f} ms, {expected_s * 1e3:.1f} ms when verified"
@@ -111,11 +111,13 @@ class Changeover:
         return self.trial.stop(generation)
 
     def _too_slow(self, links: dict[int, LinkMeasure]) -> str:
-        """Why not to change to it even though it works: the transport in use is that much faster."""
-        if self._serving is None or not self._serving.links or not links or not self.policy.slow_factor:
+        """Why not to change to it even though it works: it is much slower than the transport in use, or no faster than
+        one that has become slow."""
+        if self._serving is None or self._links is None or not links or not self._serving.links:
             return ""
-        there, here = (max(map(usual_s, each.values())) for each in (links, self._serving.links))
-        here = max([here, *self.recent.values()])
-        if there <= self.policy.slow_factor * here:
+        there, verified = (max(map(usual_s, each.values())) for each in (links, self._serving.links))
+        slow = self._links.told
+        here = max([verified, *self.recent.values()]) if slow else verified
+        if there <= here * (1.0 if slow else self.policy.slow_factor or float("inf")):
             return ""
         return f"it works, but a message takes {there * 1e3:.1f} ms, {here * 1e3:.1f} ms over {self._serving.over}"

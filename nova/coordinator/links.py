@@ -34,6 +34,8 @@ class LinkWatch:
 
     factor: float
     expected: Mapping[int, LinkMeasure]
+    told: bool = False
+    """A slow link was found and reported: once is enough."""
     _recent: dict[int, deque[float]] = field(default_factory=dict)
 
     def saw(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> None:
@@ -54,6 +56,8 @@ class LinkWatch:
 
     def slow(self) -> tuple[int, float, float] | None:
         """(rank that sends, seconds of late, seconds expected) of the worst link that is slow."""
+        if self.told:
+            return None
         found = []
         for rank, taken_s in self.recent.items():
             if rank not in self.expected or len(self._recent[rank]) < CHUNKS or not self.factor:

@@ -251,14 +251,24 @@ def test_a_link_that_became_slow_is_reported_once_and_another_transport_is_tried
     assert starts(cluster.tick())[0].spec.transport == "zmq"
 
 
-def test_a_transport_that_works_but_is_much_slower_than_the_one_in_use_is_not_changed_to() -> None:
+def test_a_transport_that_is_no_faster_than_the_one_that_became_slow_is_not_changed_to() -> None:
     cluster = measured()
     slow(cluster, hop_ms=20.0)
     cluster.tick()
-    cluster.trial_ready(latency_s=0.5)
+    cluster.trial_ready(latency_s=0.021)
     assert not cluster.machine.failing
     verdicts = {each.name: each.reason for each in cluster.machine.choice.report("tcp", cluster.clock())}
-    assert "it works, but a message takes 500.0 ms, 20.0 ms over tcp" in verdicts["zmq"]
+    assert "it works, but a message takes 21.0 ms, 20.0 ms over tcp" in verdicts["zmq"]
+
+
+@pytest.mark.parametrize(("latency_s", "changed"), [(4e-3, True), (8e-3, False)])
+def test_a_transport_that_stands_first_may_be_slower_but_not_by_the_factor(latency_s: float, changed: bool) -> None:
+    cluster = fallen_back()
+    for rank in (0, 1):
+        cluster.machine.current.links[rank] = LinkMeasure(1 - rank, 1e-3, 1e9)  # type: ignore[union-attr]
+    cluster.tick(HOLD_S)
+    cluster.trial_ready(latency_s)
+    assert cluster.machine.failing == changed
 
 
 def test_what_was_measured_stands_in_the_report_of_the_attempt_with_the_time_of_each_phase() -> None:
