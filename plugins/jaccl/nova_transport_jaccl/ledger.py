@@ -92,14 +92,15 @@ class Ledger:
     def _locked(self) -> Iterator[None]:
         """The kernel lets go of the lock when its holder dies. Raises TransportUnavailable."""
         deadline, pause = Deadline.after(LOCK_S), threading.Event()
-        with self._path.with_suffix(".lock").open("ab") as file:
+        path = self._path.with_suffix(".lock")
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
                     if deadline.expired:
-                        raise TransportUnavailable(f"{file.name} is locked by a process that does not go on") from error
+                        raise TransportUnavailable(f"{path} is locked by a process that does not go on") from error
                     pause.wait(0.01)
             yield
 

@@ -65,9 +65,9 @@ def test_a_restart_begins_anew_and_a_set_clock_does_not(tmp_path: Path) -> None:
     assert Ledger(path, BOOT_S + 300).failed() == 1
 
 
-def test_the_file_is_this_users_alone(tmp_path: Path) -> None:
+def test_its_files_are_this_users_alone(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.json", BOOT_S).begin()
-    assert stat.S_IMODE((tmp_path / "ledger.json").stat().st_mode) == 0o600
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"boot_s": "x", "failed": 1}', "\0" * 5000])
