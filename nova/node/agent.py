@@ -16,7 +16,6 @@ from nova.errors import EngineError, NodeLost
 from nova.node.blas import Blas, choose, environment
 from nova.node.facts import gather
 from nova.node.ipc import EngineLines
-from nova.node.prober import Offered
 from nova.node.process import EngineProcess
 from nova.wire.boot import Boot
 from nova.wire.messages import (
@@ -69,15 +68,15 @@ class NodeAgent:
         self._told = self._offers
         return Hello(self._config.name, "worker", __version__, self._facts, self._offers)
 
-    def offer(self, offered: Offered) -> None:
-        """From here on this node has these addresses and offers these transports; the coordinator hears of a change."""
+    def offer(self, offers: list[TransportOffer]) -> None:
+        """From here on this node offers these transports; the coordinator hears of a change."""
         known = {offer.name: offer.unavailable for offer in self._offers}
-        for offer in offered.offers:
+        for offer in offers:
             if offer.unavailable is not None and offer.unavailable != known.get(offer.name):
                 log.warning("transport cannot be offered", transport=offer.name, reason=offer.unavailable)
             elif offer.unavailable is None and known.get(offer.name) is not None:
                 log.info("transport can be offered", transport=offer.name)
-        self._offers = offered.offers
+        self._offers = offers
         self._tell_offers()
 
     async def run(self) -> None:
@@ -136,11 +135,18 @@ class NodeAgent:
         options, limits = self._config.transport.options, self._config.engine
         return msgspec.structs.replace(
             spec,
+            hosts=self._offered(spec.transport, spec.hosts),
+            side_hosts=self._offered(spec.side, spec.side_hosts),
             options={**spec.options, **options.get(spec.transport, {})},
             side_options={**spec.side_options, **options.get(spec.side, {})},
             load_s=limits.load_s,
             max_tensor_bytes=min(spec.max_tensor_bytes, limits.max_tensor_bytes),
         )
+
+    def _offered(self, transport: str, hosts: list[str]) -> list[str]:
+        """The addresses that this node offered for a transport: its engines listen on no other."""
+        ours = {each.address for offer in self._offers if offer.name == transport for each in offer.attachments}
+        return [host for host in hosts if host in ours]
 
     async def _life(self, engine: EngineProcess) -> None:
         """One engine from spawn to exit, and the report of it."""

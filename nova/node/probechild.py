@@ -95,7 +95,10 @@ class ProbeChild(asyncio.SubprocessProtocol):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_S):
                 await self._exited.wait()
-        # Not the transport as a whole: its close would take the exit status away from the loop's own waiting for it.
+        if self._exited.is_set():
+            self._transport.close()
+            return
+        # Closing the transport would poll for the exit status, which the loop's own waiting for it then misses.
         for fd in (STDIN, STDOUT, STDERR):
             if (pipe := self._transport.get_pipe_transport(fd)) is not None:
                 pipe.close()

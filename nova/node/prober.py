@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -30,14 +29,6 @@ RETRY_S = 30.0
 """Until a name that did not resolve is looked up again: a resolver may come up later than this daemon."""
 
 
-@dataclass(frozen=True)
-class Offered:
-    """`hosts` are this node's numeric addresses, best first, and `offers` one per transport."""
-
-    hosts: list[str]
-    offers: list[TransportOffer]
-
-
 class Prober:
     """Probes the transports of one configuration. `look` and `watch` are for one task."""
 
@@ -47,16 +38,16 @@ class Prober:
         self._seen: Snapshot = frozenset()
         self._retry: Deadline | None = None
 
-    async def look(self) -> Offered:
-        """Resolve and probe. Raises ConfigError for a wrong option: that is the user's to mend."""
+    async def look(self) -> list[TransportOffer]:
+        """Resolve this node's addresses, and probe. Raises ConfigError for a wrong option: that is the user's to mend."""
         self._seen = self._network()  # before, so that a change meanwhile is not missed
         resolved = await resolve(self._config.hosts)
         for problem in resolved.problems:
             log.warning("transport.hosts", problem=problem)
         self._retry = Deadline.after(RETRY_S) if resolved.problems else None
-        return Offered(resolved.addresses, await probe_all(self._config, resolved))
+        return await probe_all(self._config, resolved)
 
-    async def watch(self, found: Callable[[Offered], None], every_s: float = WATCH_S) -> None:
+    async def watch(self, found: Callable[[list[TransportOffer]], None], every_s: float = WATCH_S) -> None:
         """Until cancelled: look again whenever an interface or address has changed, and tell what was found."""
         while True:
             await asyncio.sleep(every_s)

@@ -1,0 +1,316 @@
+"""Probes that hang, crash, exit, raise, flood and talk rubbish: real children, each with its reason, none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nova.clock import Deadline, monotonic
+from nova.config.schema import Transport
+from nova.errors import ConfigError
+from nova.node.addresses import Resolved
+from nova.node.probechild import MAX_LOG_BYTES, probe
+from nova.node.prober import probe_all
+from nova.transport.probe import MAX_ANSWER_BYTES, MAX_REASON_CHARS, Request
+from nova.wire.values import TransportOffer
+from tests.support.processes import left_behind
+
+SHORT_S = 1.0
+"""The limit where a probe is to pass it; a child alone takes some 0.15 s."""
+LONG_S = 20.0
+MARK = "NOVA_TEST_PROBE"
+
+PLUGIN = """
+import ctypes, os, signal, subprocess, sys, threading, time
+from dataclasses import dataclass, field
+from nova.errors import ConfigError, TransportUnavailable
+from nova.transport.api import Attachment, Caps, Transport, TransportInfo
+
+@dataclass(frozen=True)
+class Config:
+    how: str = field(default="well", metadata={"help": "what the probe does"})
+
+class Unheard(BaseException):
+    pass
+
+def spin(text):
+    while True:
+        os.write(1, text)
+
+class Odd(Transport):
+    name = "odd"
+    api = (1, 0)
+    version = "1.2"
+    Config = Config
+
+    def probe(self, hosts):
+        how = self.config.how
+        print("on standard output:", how, flush=True)
+        match how:
+            case "hang":
+                threading.Event().wait()
+            case "hang holding the lock":
+                ctypes.PyDLL(None).sleep(600)
+            case "segv":
+                ctypes.string_at(0)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                sys.exit(7)
+            case "exit with a word":
+                sys.exit("no driver here")
+            case "end":
+                os._exit(0)
+            case "raise":
+                raise ValueError("not today")
+            case "raise config":
+                raise ConfigError("an option that probe has no say in")
+            case "raise base":
+                raise Unheard("of")
+            case "raise at length":
+                raise ValueError("x" * 10_000_000)
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "flood":
+                spin(b"x" * 8192)
+            case "flood lines":
+                spin(b"\\n" * 8192)
+            case "flood answers":
+                os.dup2(3, 1)
+                spin(b"x" * 8192)
+            case "rubbish":
+                for number in range(3, 10):
+                    try:
+                        os.write(number, b"{rubbish}\\n")
+                    except OSError:
+                        pass
+            case "number":
+                return 5
+            case "other name":
+                return TransportInfo("tcp", "1", (1, 0), Caps.BYTES, ())
+            case "children":
+                subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
+                os.abort()
+            case "threads":
+                threading.Thread(target=threading.Event().wait).start()
+            case "unavailable":
+                raise TransportUnavailable("no such cable")
+            case "silent unavailable":
+                raise TransportUnavailable
+        where = tuple(Attachment("loopback/x", host, 1e-6, 1e9, "lo") for host in hosts)
+        return TransportInfo(self.name, self.version, self.api, Caps.BYTES | Caps.ABORT, where, alike={"mlx": "1"})
+
+    def open(self, seat):
+        raise TransportUnavailable("for its probe only")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin `odd` for the children, which carry a mark; afterwards none of them is left."""
+    (tmp_path / "odd_module.py").write_text(PLUGIN)
+    info = tmp_path / "odd-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[nova.transports]\nodd = odd_module:Odd\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")])))
+    monkeypatch.setenv(MARK, str(tmp_path))
+
+    def ours() -> set[psutil.Process]:
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(tmp_path) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.add(process)
+        return found
+
+    yield
+    assert left_behind(ours, Deadline.after(3.0)) == set()
+
+
+def offer(how: str, limit_s: float = LONG_S, hosts: tuple[str, ...] = ("127.0.0.1",)) -> TransportOffer:
+    answer = asyncio.run(probe(Request("odd", {"how": how}, list(hosts), limit_s)))
+    assert answer.offer is not None
+    return answer.offer
+
+
+def reason(how: str, limit_s: float = LONG_S) -> str:
+    why = offer(how, limit_s).unavailable
+    assert why is not None
+    return why
+
+
+def test_a_probe_s_answer_is_the_transport_s_offer() -> None:
+    found = offer("well", hosts=("127.0.0.1", "127.0.0.2"))
+    assert (found.name, found.version, found.api, found.unavailable) == ("odd", "1.2", (1, 0), None)
+    assert (set(found.caps), found.alike) == ({"BYTES", "ABORT"}, {"mlx": "1"})
+    assert [(each.address, each.interface) for each in found.attachments] == [("127.0.0.1", "lo"), ("127.0.0.2", "lo")]
+
+
+def test_a_transport_that_is_not_available_says_so_itself() -> None:
+    assert reason("unavailable") == "no such cable"
+    assert reason("silent unavailable") == "its probe gave no reason"
+
+
+@pytest.mark.parametrize("how", ["hang", "hang holding the lock"])
+def test_a_probe_that_hangs_is_killed_at_its_limit(how: str) -> None:
+    begun = monotonic()
+    assert reason(how, SHORT_S).startswith("its probe did not answer within 1 s")
+    assert monotonic() - begun < SHORT_S + 1.0
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("segv", "its probe was killed by SIGSEGV"),
+        ("kill", "its probe was killed by SIGKILL"),
+        ("children", "its probe was killed by SIGABRT"),
+        ("exit", "its probe exited with status 7; it wrote last: on standard output: exit"),
+        ("exit with a word", "its probe exited with status 1; it wrote last: no driver here"),
+        ("end", "its probe exited with status 0"),
+        ("raise", "its probe raised ValueError: not today"),
+        ("raise config", "its probe raised ConfigError: an option that probe has no say in"),
+        ("raise base", "its probe raised Unheard: of"),
+        ("interrupt", "its probe raised KeyboardInterrupt: "),
+        ("number", "its probe raised AttributeError: 'int' object"),
+        ("other name", "its probe's answer is no offer of this transport"),
+        ("rubbish", "its probe's answer is malformed"),
+        ("flood", f"its probe wrote more than {MAX_LOG_BYTES >> 10} KiB and was cut off"),
+        ("flood lines", f"its probe wrote more than {MAX_LOG_BYTES >> 10} KiB and was cut off"),
+        ("flood answers", f"its probe answered with more than {MAX_ANSWER_BYTES >> 10} KiB"),
+    ],
+)
+def test_whatever_a_probe_does_is_the_reason_against_its_transport(how: str, says: str) -> None:
+    begun = monotonic()
+    assert reason(how).startswith(says)
+    assert monotonic() - begun < LONG_S / 2
+
+
+def test_a_giant_message_is_cut() -> None:
+    assert len(reason("raise at length")) < MAX_REASON_CHARS + 100
+
+
+def test_a_thread_that_a_plugin_leaves_running_does_not_hold_up_its_answer() -> None:
+    assert offer("threads").unavailable is None
+
+
+def test_a_plugin_that_is_not_there_or_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> None:
+    absent = asyncio.run(probe(Request("absent", {}, [], LONG_S))).offer
+    assert absent is not None
+    assert absent.unavailable == "no installed distribution provides it"
+    (tmp_path / "odd_module.py").write_text("import no_such_library")
+    assert "no_such_library" in reason("well")
+
+
+def test_a_child_ends_with_whoever_asked() -> None:
+    async def ask_and_vanish() -> int:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nova.transport.probe", stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(b'{"name":"odd","options":{"how":"hang"},"hosts":[],"limit_s":600}\n')
+        async with asyncio.timeout(LONG_S):
+            assert b"hang" in await child.stderr.readline()
+            child.stdin.close()
+            return await child.wait()
+
+    assert asyncio.run(ask_and_vanish()) == 1
+
+
+def test_a_child_that_holds_the_interpreter_s_lock_ends_by_the_alarm_when_nobody_ends_it() -> None:
+    async def ask_and_vanish() -> int:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nova.transport.probe", stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert child.stdin is not None
+        child.stdin.write(b'{"name":"odd","options":{"how":"hang holding the lock"},"hosts":[],"limit_s":0.1}\n')
+        child.stdin.close()
+        async with asyncio.timeout(LONG_S):
+            return await child.wait()
+
+    assert asyncio.run(ask_and_vanish()) != 0
+
+
+@contextlib.asynccontextmanager
+async def pulse() -> AsyncIterator[list[float]]:
+    """The gaps between the turns of a task that wants one every 5 ms."""
+    gaps = [0.0]
+
+    async def beat() -> None:
+        last = monotonic()
+        while True:
+            await asyncio.sleep(0.005)
+            gaps.append(monotonic() - last)
+            last = monotonic()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield gaps
+    finally:
+        task.cancel()
+
+
+def test_the_loop_goes_on_while_probes_hang_flood_and_crash() -> None:
+    async def run() -> tuple[list[float], list[str | None]]:
+        requests = [Request("odd", {"how": how}, [], 1.0) for how in ("hang", "flood lines", "segv", "raise at length")]
+        async with pulse() as gaps:
+            answers = await asyncio.gather(*map(probe, requests))
+            return gaps, [answer.offer.unavailable for answer in answers if answer.offer is not None]
+
+    begun = monotonic()
+    gaps, reasons = asyncio.run(run())
+    assert [reason is not None for reason in reasons] == [True] * 4
+    assert len(gaps) > 20
+    assert max(gaps) < 0.5
+    assert monotonic() - begun < 1.0 + 4.0  # side by side, not one after the other
+
+
+def test_a_daemon_that_ends_while_probes_run_leaves_none() -> None:
+    async def run() -> None:
+        task = asyncio.create_task(probe(Request("odd", {"how": "hang"}, [], LONG_S)))
+        async with asyncio.timeout(LONG_S):
+            while not psutil.Process().children():
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
+HERE = Resolved(["127.0.0.1"], [])
+
+
+def test_what_is_allowed_and_what_may_carry_headers_is_probed_once_and_what_is_denied_is_not() -> None:
+    config = Transport(order=["odd", "zmq"], side=["tcp", "odd", "ring"], deny=["zmq", "ring"])
+    assert [each.name for each in asyncio.run(probe_all(config, HERE))] == ["odd", "tcp"]
+
+
+def test_a_wrong_option_is_an_error_for_the_user_and_not_an_offer() -> None:
+    config = Transport(order=["odd", "tcp"], side=[], options={"odd": {"hwo": "well"}})
+    with pytest.raises(ConfigError, match=r"transport\.options\.odd: unknown option 'hwo', expected one of how"):
+        asyncio.run(probe_all(config, HERE))
+
+
+def test_a_name_that_could_not_be_resolved_stands_in_the_reason_against_a_transport() -> None:
+    config = Transport(order=["odd", "tcp"], side=[], options={"odd": {"how": "unavailable"}})
+    odd, tcp = asyncio.run(probe_all(config, Resolved(["127.0.0.1"], ["mini.local resolves to IPv6 only"])))
+    assert odd.unavailable == "no such cable; mini.local resolves to IPv6 only"
+    assert tcp.unavailable is None
+
+
+def test_the_projects_own_plugins_come_in_by_the_same_door() -> None:
+    config = Transport(order=["tcp", "zmq"], side=[], options={"zmq": {"curve": False}})
+    tcp, zmq = asyncio.run(probe_all(config, HERE))
+    assert (tcp.unavailable, zmq.unavailable) == (None, None)
+    assert all("AUTHENTICATED" in each.caps and "ENCRYPTED" not in each.caps for each in (tcp, zmq))
