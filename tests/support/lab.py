@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from lablib.lab import Lab
 from lablib.system import missing
+
+from nova.clock import Deadline
 
 needs_lab = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -55,3 +61,15 @@ def states(lab: Lab, host: str, pids: Sequence[int]) -> set[str]:
     """How the kernel has these processes: T is stopped."""
     read = "import sys\nfor pid in sys.argv[1:]: print(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[0])"
     return set(lab.run(host, python(read, *pids)).stdout.split())
+
+
+def read_until(process: subprocess.Popen[Any], text: str, limit_s: float) -> None:
+    """Read what it prints until `text` is in it. Raises AssertionError at the limit, and when it ends before."""
+    assert process.stdout is not None
+    deadline, seen = Deadline.after(limit_s), b""
+    while text.encode() not in seen:
+        ready, _, _ = select.select([process.stdout], [], [], deadline.remaining())
+        assert ready, f"{text!r} did not come within {limit_s:g} s; there was {seen!r}"
+        data = os.read(process.stdout.fileno(), 4096)
+        assert data, f"the command ended without {text!r}; there was {seen!r}"
+        seen += data

@@ -67,13 +67,15 @@ class LabCluster:
             if not ready or not daemon.stdout.readline():
                 raise LabError(f"nova-node on {host} did not come up: {self.tail(host)}")
 
-    def nova(self, *arguments: str, limit_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """A command of `nova`, on the coordinator's host."""
+    def command(self, *arguments: str) -> list[str]:
+        """A command of `nova`, for the coordinator's host."""
         options = [setting("control.address", self.address), setting("control.coordinator", self.coordinator)]
         command = [sys.executable, "-c", "from nova.cli.main import main; main()", *arguments]
-        return self.lab.run(
-            self.coordinator, [*command, *(part for each in options for part in ("--set", each))], limit_s
-        )  # fmt: skip
+        return [*command, *(part for each in options for part in ("--set", each))]
+
+    def nova(self, *arguments: str, limit_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run a command of `nova` to its end."""
+        return self.lab.run(self.coordinator, self.command(*arguments), limit_s)
 
     def asked(self, *arguments: str, limit_s: float = 60.0) -> dict[str, Any]:
         """What a command of `nova` prints with --json. Raises LabError when it fails."""
@@ -91,7 +93,7 @@ class LabCluster:
         return " | ".join(self.log(host).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def _of(self, host: str) -> list[str]:
-        """The settings of a daemon; the cluster's own come later and win."""
+        """The settings of a daemon; those that the caller gave come later and win."""
         settings = [
             setting("name", host),
             setting("role", "coordinator" if host == self.coordinator else "worker"),
