@@ -59,6 +59,10 @@ class Generation:
         return self.candidate.name
 
     @property
+    def is_trial(self) -> bool:
+        return any(each.key.group != GROUP for each in self.engines.values())
+
+    @property
     def over(self) -> str:
         """The transport, and its side channel, for people."""
         side = self.candidate.side
@@ -111,7 +115,7 @@ class Generation:
         return AttemptReport(
             self.number, self.candidate.name, self.candidate.side.name if self.candidate.side else "",
             now - self.started, end - self.started, self.outcome, self.phase, self.cause,
-            self._phase_times(end), self._links(recent),
+            self._phase_times(end), self._links(recent), self.is_trial,
         )  # fmt: skip
 
     def _phase_times(self, end: float) -> list[PhaseTime]:

@@ -189,7 +189,8 @@ class PhaseTime(Record, frozen=True):
 
 
 class AttemptReport(Record, frozen=True):
-    """One generation. `outcome` is forming, serving, failed or ended; `phase` and `cause`: where it failed, and why."""
+    """One generation, or a trial, which are numbered apart. `outcome` is forming, serving, failed or ended; `phase` and
+    `cause` say where it failed, and why."""
 
     generation: int
     transport: str
@@ -201,3 +202,4 @@ class AttemptReport(Record, frozen=True):
     cause: str = ""
     phases: list[PhaseTime] = []
     links: list[LinkReport] = []
+    trial: bool = False
