@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from nova.clock import Deadline
 from nova.testing.case import NOTHING, Case, add, promise
+from nova.testing.checks import check
 from nova.testing.rank import Rank
-from nova.transport.api import ArrayGroup, ByteGroup, Caps
+from nova.transport.api import ArrayGroup, ByteGroup, Caps, Group
 
 
 class Carrier(Protocol):
@@ -53,6 +54,14 @@ class Arrays:
         return bytes(memoryview(self.group.recv_array((count,), mx.uint8, src, deadline)))
 
 
+def carrier_of(group: Group) -> Carrier:
+    """Over parts where the group has them, else over arrays."""
+    if isinstance(group, ByteGroup):
+        return Parts(group)
+    check(isinstance(group, ArrayGroup), f"{type(group).__name__} moves neither bytes nor arrays")
+    return Arrays(cast(ArrayGroup, group))
+
+
 Body = Callable[[Rank, Carrier], None]
 
 
@@ -72,7 +81,7 @@ def each_carrier(
         )
         for kind, cap, run in kinds:
             name = f"{body.__name__}_of_{kind}"
-            add(Case(name, run, promise(body), ranks, needs | cap, NOTHING, processes, dies, blocks))
+            add(Case(name, run, promise(body), ranks, needs | cap, processes=processes, dies=dies, blocks=blocks))
         return body
 
     return register

@@ -34,6 +34,7 @@ class Case:
 
     `needs`      capabilities without which the case means nothing: it is skipped
     `lacks`      capabilities with which it means nothing
+    `joins`      it opens and joins by itself; else its group is there from the start, if it needs a kind of transfer
     `processes`  the ranks must be processes, because one of them is killed
     `dies`       ranks that kill their own process; they have no result
     `blocks`     ranks that may be stuck for ever where DEADLINE is not declared; killing their process must end them
@@ -47,6 +48,7 @@ class Case:
     ranks: int = 2
     needs: Caps = NOTHING
     lacks: Caps = NOTHING
+    joins: bool = False
     processes: bool = False
     dies: frozenset[int] = frozenset()
     blocks: frozenset[int] = frozenset()
@@ -80,6 +82,7 @@ def case(
     ranks: int = 2,
     needs: Caps = NOTHING,
     lacks: Caps = NOTHING,
+    joins: bool = False,
     processes: bool = False,
     dies: frozenset[int] = frozenset(),
     blocks: frozenset[int] = frozenset(),
@@ -89,7 +92,7 @@ def case(
     """Register a function as the case of its name; its docstring's first line is the promise that it holds."""
 
     def register(run: Callable[[Rank], None]) -> Callable[[Rank], None]:
-        add(Case(run.__name__, run, promise(run), ranks, needs, lacks, processes, dies, blocks, slow, limit_s))
+        add(Case(run.__name__, run, promise(run), ranks, needs, lacks, joins, processes, dies, blocks, slow, limit_s))
         return run
 
     return register

@@ -92,6 +92,10 @@ class Rank:
         else it is formed when it is first asked for, and all ranks must ask at the same step."""
         return self._group or self.form_group()
 
+    def use(self, group: Group) -> None:
+        """Make this, which the case has joined by itself, its group."""
+        self._group = group
+
     def form_group(self) -> Group:
         """Form the group of this case. All ranks return from here together."""
         self._group = self.form()

@@ -63,7 +63,7 @@ def run_rank(case: Case, transport: Transport, seat: Seat, rendezvous: Rendezvou
 
 
 def _run(case: Case, rank: Rank) -> None:
-    if case.needs & TRANSFERS:
+    if case.needs & TRANSFERS and not case.joins:
         rank.form_group()
     case.run(rank)
 

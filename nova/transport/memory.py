@@ -1,4 +1,4 @@
-"""The reference transport: ranks are threads of one process, and parts are copied through bounded queues.
+"""The reference transport: ranks are threads of one process; parts and arrays are copied through bounded queues.
 
 It says what the contract means, where the plugins say how to make it fast. It cannot cross processes, so it is no
 plugin: tests make a `Hub`, and every rank's transport shares it.
@@ -11,10 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nova import __version__
 from nova.clock import Deadline
-from nova.errors import FormingFailed, LengthMismatch, PeerLost, TransferTimeout
+from nova.errors import FormingFailed, LengthMismatch, PeerLost, TransferTimeout, TransportUnavailable
 from nova.transport.api import (
     API_VERSION,
     Attachment,
@@ -34,7 +35,10 @@ from nova.transport.life import Life
 from nova.transport.ticket import proof
 from nova.wire import phases
 
-CAPS = ~(Caps.INTER_HOST | Caps.ARRAYS | Caps.COLLECTIVES)
+CAPS = ~(Caps.INTER_HOST | Caps.COLLECTIVES)
+
+PARTS, ARRAYS = KINDS = ("parts", "arrays")
+"""What crosses has lanes of its own: parts and arrays have no order between them."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class MemoryConfig:
 
 
 class Lane:
-    """The queue from one rank to another. `changed` is the hub's only condition."""
+    """A queue from one rank to another. `changed` is the hub's only condition."""
 
     def __init__(self) -> None:
         self.parts: deque[bytes] = deque()
@@ -59,14 +63,14 @@ class Hub:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.joined: dict[tuple[str, int], dict[int, bool]] = {}  # by rank, false when it gave up
-        self.lanes: dict[tuple[str, int, int, int], Lane] = {}
+        self.lanes: dict[tuple[str, int, str, int, int], Lane] = {}
 
-    def lane(self, seat: Seat, src: int, dst: int) -> Lane:
-        return self.lanes.setdefault((seat.group, seat.generation, src, dst), Lane())
+    def lane(self, seat: Seat, kind: str, src: int, dst: int) -> Lane:
+        return self.lanes.setdefault((seat.group, seat.generation, kind, src, dst), Lane())
 
 
 class MemoryTransport(Transport):
-    """Promises everything but INTER_HOST."""
+    """Promises everything but INTER_HOST and COLLECTIVES."""
 
     name = "memory"
     api = API_VERSION
@@ -78,7 +82,9 @@ class MemoryTransport(Transport):
         self._hub = hub
 
     def probe(self, hosts: Sequence[str]) -> TransportInfo:
-        """Always available; the domain is this one hub."""
+        """Available wherever there is a host at all; the domain is this one hub. The estimates are of queues."""
+        if not hosts:
+            raise TransportUnavailable("this node has no address: set transport.hosts")
         here = Attachment(f"memory/{id(self._hub):x}", hosts[0], latency_s=10e-6, bandwidth_bytes_s=5e9)
         return TransportInfo(self.name, self.version, self.api, CAPS, (here,))
 
@@ -120,7 +126,7 @@ class MemoryEndpoint(Endpoint):
 
 
 class MemoryGroup(ByteGroup):
-    """One rank's lanes. Every wait is on the hub's condition, under the caller's deadline."""
+    """One rank's lanes, of parts and of arrays. Every wait is on the hub's condition, under the caller's deadline."""
 
     caps = CAPS
 
@@ -131,23 +137,38 @@ class MemoryGroup(ByteGroup):
         self._changed = hub.changed
         peers = [rank for rank in range(seat.size) if rank != seat.rank]
         with hub.changed:
-            self._out = {rank: hub.lane(seat, seat.rank, rank) for rank in peers}
-            self._in = {rank: hub.lane(seat, rank, seat.rank) for rank in peers}
+            self._out = {(kind, rank): hub.lane(seat, kind, seat.rank, rank) for kind in KINDS for rank in peers}
+            self._in = {(kind, rank): hub.lane(seat, kind, rank, seat.rank) for kind in KINDS for rank in peers}
         self._ended = False
         self._life = Life(self._end, lambda: None)
 
     def send(self, parts: Sequence[Buffer], dst: int, deadline: Deadline) -> None:
-        copies = [bytes(flat(part)) for part in parts]
+        self._send(PARTS, [bytes(flat(part)) for part in parts], dst, deadline)
+
+    def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
+        self._receive(PARTS, writable(out), src, deadline)
+
+    def send_array(self, array: Any, dst: int, deadline: Deadline) -> None:
+        self._send(ARRAYS, [bytes(flat(memoryview(array)))], dst, deadline)
+
+    def recv_array(self, shape: Sequence[int], dtype: Any, src: int, deadline: Deadline) -> Any:
+        import mlx.core as mx  # only here: a group of bytes needs no MLX
+
+        out = mx.zeros(shape, dtype)
+        mx.eval(out)
+        self._receive(ARRAYS, writable(memoryview(out)), src, deadline)  # type: ignore[arg-type]  # has a buffer
+        return out
+
+    def _send(self, kind: str, copies: Sequence[bytes], dst: int, deadline: Deadline) -> None:
         with self._life:
             for index, part in enumerate(copies):
-                if not self._put(self._out[dst], part, dst, deadline):
+                if not self._put(self._out[kind, dst], part, dst, deadline):
                     late = TransferTimeout(f"rank {dst} did not take {len(part)} bytes in time")
                     raise self._life.broke(late) if index else late
 
-    def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
-        view = writable(out)
+    def _receive(self, kind: str, view: memoryview, src: int, deadline: Deadline) -> None:
         with self._life:
-            part = self._take(self._in[src], src, deadline)
+            part = self._take(self._in[kind, src], src, deadline)
             if len(part) != len(view):
                 raise self._life.broke(LengthMismatch(f"rank {src} sent {len(part)} bytes, {len(view)} were awaited"))
             view[:] = part

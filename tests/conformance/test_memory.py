@@ -14,5 +14,5 @@ class TestMemory(TransportSuite):
     @pytest.fixture
     def harness(self) -> Harness:
         hub = Hub()
-        expect = ~(Caps.COLLECTIVES | Caps.INTER_HOST | Caps.ARRAYS)
+        expect = ~(Caps.COLLECTIVES | Caps.INTER_HOST)
         return Harness("memory", make=lambda: MemoryTransport(MemoryConfig(), hub), expect=expect)

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from nova.testing.case import CASES, TOPICS
-from nova.testing.cases import contract, lifecycle, probe, transfer
+from nova.testing.cases import (
+    arrays,
+    collectives,
+    contract,
+    failure,
+    honesty,
+    identity,
+    length,
+    lifecycle,
+    probe,
+    transfer,
+)
 
-__all__ = ["CASES", "contract", "lifecycle", "probe", "transfer"]
+__all__ = [
+    "CASES",
+    "arrays",
+    "collectives",
+    "contract",
+    "failure",
+    "honesty",
+    "identity",
+    "length",
+    "lifecycle",
+    "probe",
+    "transfer",
+]
 
 _ordered = sorted(CASES.items(), key=lambda item: (list(TOPICS).index(item[0][0]), int(item[1].clause[1:])))
 CASES.clear()
