@@ -23,7 +23,7 @@ from nova.clock import Deadline
 from nova.errors import FormingFailed, ProtocolError
 from nova.wire import phases
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import EngineState, Gather, Gathered, Heartbeat, Message
+from nova.wire.messages import EngineState, Gather, Gathered, Heartbeat, Message, StopEngine
 from nova.wire.values import EngineKey
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,9 @@ DAEMON_IS_GONE = 70
 ORPHAN_S = 60.0
 """s; an engine whose control thread had no turn for this long ends by itself. As a rule its daemon ends it earlier; but
 a plugin that holds the GIL also holds up the reading of the lifeline, and the daemon may have died meanwhile."""
+
+SAID_S = 1.0
+"""As a rule it is a tenth of a millisecond."""
 
 MAX_ROUNDS = 256
 MAX_BLOB_BYTES = 192 << 10
@@ -65,7 +68,8 @@ class ControlLine:
         self.transfers = Transfers()
         self.phase = phases.BOOT
         """The last phase that was reported."""
-        self._gathered: queue.SimpleQueue[Gathered] = queue.SimpleQueue()
+        self._said = threading.Event()
+        self._gathered: queue.SimpleQueue[Gathered | StopEngine] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
         self._heartbeat_s = heartbeat_s
@@ -83,14 +87,21 @@ class ControlLine:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Hand a message to the control thread. Never blocks: what queues here is bounded by one per chunk."""
+        """Hand a message to the control thread. What queues here is bounded by one per chunk.
+
+        Does not block, but for a state: that is waited for, a moment at most, until it is on its way. A plugin may
+        crash in the phase that it announces, and the daemon is to know the phase.
+        """
         if isinstance(message, EngineState):
             self.phase = message.phase
+            self._said.clear()
         self._outbox.put(message)
         self._waker.send(b"\0")
+        if isinstance(message, EngineState):
+            self._said.wait(SAID_S)
 
     def all_gather(self, key: EngineKey, round_: int, blob: bytes, deadline: Deadline) -> list[bytes]:
-        """Every rank's blob. Raises FormingFailed at the deadline, and for what is beyond the limits."""
+        """Every rank's blob. Raises FormingFailed at the deadline, at an order to stop, and for what is too much."""
         if round_ > MAX_ROUNDS or len(blob) > MAX_BLOB_BYTES:
             cause = f"round {round_} with {len(blob)} bytes; the limits are {MAX_ROUNDS} rounds, {MAX_BLOB_BYTES} bytes"
             raise FormingFailed("gather", "control plane", key.rank, cause)
@@ -100,6 +111,8 @@ class ControlLine:
                 answer = self._gathered.get(timeout=deadline.remaining())
             except queue.Empty:
                 raise FormingFailed("gather", "control plane", key.rank, f"round {round_} is incomplete") from None
+            if isinstance(answer, StopEngine):
+                raise FormingFailed("gather", "control plane", key.rank, f"told to stop: {answer.reason}")
             if answer.round == round_:
                 return answer.blobs
 
@@ -153,6 +166,8 @@ class ControlLine:
                 # A thousand messages behind: the daemon has stopped reading, and a token less is a hole in a text.
                 log.error("the daemon does not read, the engine ends", kind=type(message).__name__)
                 os._exit(DAEMON_IS_GONE)
+        if isinstance(message, EngineState):
+            self._said.set()
 
     def _receive(self) -> None:
         try:
@@ -160,7 +175,8 @@ class ControlLine:
         except ProtocolError as error:
             log.warning("malformed message from the daemon dropped", error=str(error))
             return
-        if isinstance(message, Gathered):
+        if isinstance(message, Gathered | StopEngine):  # whoever waits for the others need not do so any longer
             self._gathered.put(message)
+        if isinstance(message, Gathered):
             return
         self.inbox.put(message)

@@ -120,10 +120,10 @@ def run(line: ControlLine, home: str) -> int:
 
 
 def main() -> int:
-    # A crash in native code says where it was, on the way to its signal; SIGUSR1 asks for the same in a hang. The
-    # handlers are C: they run while a plugin holds the GIL.
+    # A crash in native code says where it was before it ends; SIGUSR1 makes an engine that hangs do the same. The
+    # handlers are C: they run while a plugin holds the GIL, and nothing of the plugin runs after them.
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python would wait for the GIL
     boot = read_boot()
     setup(boot.log_level, boot.log_format, node=boot.node, engine=boot.engine)

@@ -208,9 +208,10 @@ class EngineProcess:
             self._signal(signal.SIGTERM)
         elif isinstance(verdict, Kill):
             log.warning("engine is killed", pid=self.pid, reason=verdict.reason)
-            self._signal(signal.SIGUSR1)  # it writes where it hangs
+            self._signal(signal.SIGUSR1)  # it writes where it hangs, and ends
+            self._killed = verdict.reason
             await _within(self._watcher.exited, TRACE_S)
-            self.kill(verdict.reason)
+            self._signal_group()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
