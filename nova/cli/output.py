@@ -9,7 +9,16 @@ import sys
 
 import msgspec
 
-from nova.wire.values import AttemptReport, CandidateReport, EngineStatus, NodeStatus, Share, StageShare
+from nova.transport.manual import Option
+from nova.wire.values import (
+    AttachmentOffer,
+    AttemptReport,
+    CandidateReport,
+    EngineStatus,
+    NodeStatus,
+    Share,
+    StageShare,
+)
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +72,33 @@ class Explanation(Output, frozen=True, kw_only=True):
     attempts: list[AttemptReport]
 
 
+class Plugin(Output, frozen=True, kw_only=True):
+    """One transport. `state` is loaded, unavailable (here, by its own word or its probe's end), refused (by Nova) or
+    missing (allowed, and not installed); `reason` says why. `targets` are its entry points: more than one are too many.
+    """
+
+    name: str
+    state: str
+    reason: str
+    targets: list[str]
+    distributions: list[str]
+    version: str = ""
+    api: tuple[int, int] = (0, 0)
+    caps: list[str] = []
+    attachments: list[AttachmentOffer] = []
+    collectives: list[str] = []
+    alike: dict[str, str] = {}
+    options: list[Option] = []
+
+
+class Transports(Output, frozen=True, kw_only=True):
+    """`nova transports --json`. `hosts` are this node's addresses for peers, `problems` what is wrong with them."""
+
+    hosts: list[str]
+    problems: list[str]
+    plugins: list[Plugin]
+
+
 class Scaffold(Output, frozen=True, kw_only=True):
     """`nova transports new --json`. `files` are relative to `folder`."""
 
@@ -101,6 +137,7 @@ OUTPUTS: dict[str, type[Output]] = {
     "generate": Text,
     "status": Status,
     "explain": Explanation,
+    "transports": Transports,
     "transports-new": Scaffold,
     "keys": Keys,
     "model": Model,

@@ -19,7 +19,7 @@ def explanation(found: Explanation) -> RenderableType:
     if found.candidates:
         parts.append(_candidates(found.candidates))
     for attempt in reversed(found.attempts):
-        parts += [Line(told(attempt)), Padding(_details(attempt), (0, 0, 0, 4))]
+        parts += [Line(told(attempt)), Padding(_details(attempt), (0, 0, 0, 4), expand=False)]
     return Group(*parts)
 
 

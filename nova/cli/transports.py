@@ -8,11 +8,30 @@ from typing import Annotated
 import typer
 
 from nova.cli import edge, options, scaffold
-from nova.cli.output import Scaffold, emit
+from nova.cli.inventory import inventory
+from nova.cli.output import Scaffold, Transports, emit
 from nova.cli.show import out
+from nova.cli.show_transports import transports
+from nova.config.load import load
 from nova.errors import NovaError
 
-app = typer.Typer(help="Transport plugins: list them, start one, check one.")
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def listed(
+    context: typer.Context, config: options.Config = None, set_: options.Set = None, json: options.Json = False
+) -> None:
+    """List the transport plugins of this machine: what each can do here, or why not, and its options."""
+    if context.invoked_subcommand is None:
+        edge.run(_listed(config, set_ or [], json), json)
+
+
+async def _listed(config: Path | None, settings: list[str], json: bool) -> Transports:
+    found = await inventory(load(config, settings).transport)
+    if not json:
+        out.print(transports(found))
+    return found
 
 
 @app.command()

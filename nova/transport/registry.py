@@ -38,13 +38,18 @@ def load_transport(name: str, options: Options | None = None, allowed: Collectio
     """
     if allowed is not None and name not in allowed:
         raise PluginRefused(name, f"not in transport.order, which allows {', '.join(sorted(allowed)) or 'none'}")
+    plugin = load_plugin(name)
+    return plugin(configure(name, plugin.Config, options or {}))
+
+
+def load_plugin(name: str) -> type[Transport]:
+    """The plugin's class, not configured. Raises PluginRefused."""
     points = installed().get(name, [])
     if not points:
         raise PluginRefused(name, "no installed distribution provides it")
     if len(points) > 1:
-        raise PluginRefused(name, f"provided more than once: {', '.join(_origin(point) for point in points)}")
-    plugin = _checked(name, _imported(points[0]))
-    return plugin(configure(name, plugin.Config, options or {}))
+        raise PluginRefused(name, f"provided more than once: {', '.join(origin(point) for point in points)}")
+    return _checked(name, _imported(points[0]))
 
 
 def configure(name: str, schema: type[Any], options: Options) -> Any:
@@ -95,5 +100,6 @@ def _checked(name: str, plugin: object) -> type[Transport]:
     return plugin
 
 
-def _origin(point: EntryPoint) -> str:
+def origin(point: EntryPoint) -> str:
+    """Which class of which distribution, for people."""
     return f"{point.value} from {point.dist.name if point.dist else 'an unknown distribution'}"
