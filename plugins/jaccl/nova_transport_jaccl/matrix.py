@@ -1,7 +1,7 @@
 """Which device reaches whom: JACCL's device matrix, from the usable ports of all ranks. Pure.
 
-A cable is known by the domain UUIDs of its two ends, so both ends sort their cables alike: the j-th device from a to b
-belongs with the j-th from b to a, as JACCL pairs them.
+A cable is known by the domain UUIDs of its two ends. The j-th device from a to b belongs with the j-th from b to a, as
+JACCL pairs them; every rank works out the whole matrix from the same cards, so all have the same.
 """
 
 from __future__ import annotations
@@ -51,14 +51,13 @@ def plan(ranks: Sequence[Verdict]) -> Plan:
 
 
 def cables(a: Verdict, b: Verdict) -> list[tuple[str, str]]:
-    """The devices at both ends of every cable between two machines, in an order that both see."""
-    found = [
-        (tuple(sorted((here.uuid, there.uuid))), here.device, there.device)
+    """The devices at both ends of every cable between two machines."""
+    return [
+        (here.device, there.device)
         for here in a.ports
         for there in b.ports
         if (here.uuid, here.peer) == (there.peer, there.uuid)
     ]
-    return [(here, there) for _, here, there in sorted(found)]
 
 
 def _lacking(ranks: Sequence[Verdict], pairs: Sequence[tuple[int, int]]) -> list[str]:
