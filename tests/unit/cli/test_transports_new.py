@@ -21,6 +21,7 @@ from tests.structure.project import ROOT
 from tests.support.plugin import installed
 
 LIMIT_S = 60.0
+KIT_LIMIT_S = 120.0
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 
 
@@ -107,3 +108,13 @@ def test_nova_lists_it_once_it_is_installed(plugin: Path) -> None:
         [sys.executable, "-c", load], env=installed(plugin), capture_output=True, text=True, timeout=LIMIT_S
     )
     assert ran.stdout.strip() == "my-fast_link", ran.stderr
+
+
+def test_it_keeps_the_contract_as_it_was_written(plugin: Path) -> None:
+    """In the way of an author: pytest in the plugin's folder, with nothing of Nova's own tests."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=plugin, env=installed(plugin), capture_output=True, text=True, timeout=KIT_LIMIT_S,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"\d\d passed", ran.stdout), ran.stdout
