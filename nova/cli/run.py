@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,10 @@ import typer
 from nova.cli import edge, options
 from nova.cli.output import Text
 from nova.cli.show import account, err, out
+from nova.cli.show_explain import hint
 from nova.cli.stream import Received, ask, follow
 from nova.config.load import load
+from nova.control.client import Client
 from nova.errors import ConfigError, GenerationError, NodeLost, NovaError
 from nova.local.cluster import ClusterPlan, LocalCluster, running
 from nova.model.locate import locate
@@ -22,7 +25,7 @@ from nova.wire.messages import Generate
 
 MAX_NODES = 16
 NOTICE_S = 1.0
-"""How long after a lost request we look whether one of our daemons has died: its parent knows how."""
+"""s; how long after a request we look for more to tell: whether a daemon has died, whether a transport failed."""
 
 
 def command(
@@ -83,11 +86,20 @@ async def _run(plan: ClusterPlan, home: Path, generate: Generate, received: Rece
         try:
             text = await follow(client, generate, received, quiet=json)
         except (GenerationError, NodeLost) as error:
+            await _hint(client, "", str(error))
             raise GenerationError(await _with_casualties(cluster, str(error))) from error
+        await _hint(client, text.transport)
     if not json:
         out.print()
         out.print(account(text))
     return text
+
+
+async def _hint(client: Client, in_use: str, said: str = "") -> None:
+    """Tell a user who may have wished for another transport why it was not that; no more than a courtesy."""
+    with suppress(NovaError):
+        if line := hint((await client.explain(NOTICE_S)).attempts, in_use, said):
+            err.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 async def _with_casualties(cluster: LocalCluster, reason: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -49,6 +51,13 @@ def told(attempt: AttemptReport) -> str:
         where = f" in phase {attempt.phase}" if attempt.phase else ""
         return f"{text} after {time(attempt.seconds)}{where}: {attempt.cause}"
     return f"{text}: {attempt.cause}" if attempt.cause else text
+
+
+def hint(attempts: Sequence[AttemptReport], in_use: str, said: str = "") -> str:
+    """Which transports failed and why, in one line, apart from what is in use in the end or `said` already."""
+    failed = {each.transport: each for each in attempts if each.outcome == "failed" and each.transport != in_use}
+    news = [each for each in failed.values() if each.cause not in said]
+    return "; ".join(f"{each.transport} failed in phase {each.phase}: {each.cause}" for each in news)
 
 
 def time(seconds: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nova.cli.output import Explanation
-from nova.cli.show_explain import explanation, headline, time
+from nova.cli.show_explain import explanation, headline, hint, time
 from nova.wire.values import AttemptReport, CandidateReport, LinkReport, PhaseTime
 
 NASTY = "[/usr/x] [Errno 111] [bold]refused[/bold]"
@@ -90,3 +90,11 @@ def test_a_terminal_of_100_columns_loses_no_name_and_no_verdict() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.0, "0 us"), (45e-6, "45 us"), (0.0456, "45.6 ms"), (1.26, "1.3 s")])
 def test_a_time_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
     assert time(seconds) == text
+
+
+def test_a_hint_names_what_failed_and_was_not_said_already() -> None:
+    attempts = explained().attempts
+    assert hint(attempts, "tcp") == f"ring failed in phase join: {NASTY}"
+    assert hint(attempts, "ring") == ""
+    assert hint(attempts, "", f"it ended: {NASTY}") == ""
+    assert hint([], "tcp") == ""
