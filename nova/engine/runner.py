@@ -16,15 +16,21 @@ import mlx.core as mx
 import structlog
 from mlx_lm.sample_utils import make_sampler
 
+from nova.clock import Deadline
+from nova.engine.caches import Caches
 from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
-from nova.errors import EngineError, ProtocolError
+from nova.errors import EngineError
 from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
 from nova.wire.tensor import Flags, Header, Kind, layout
 from nova.wire.values import EngineKey, EngineSpec, TokenTiming
 
 log = structlog.get_logger(__name__)
+
+ROUND_S = 3600.0
+"""A chunk that has not come round the ring by then, for each stage, is lost. Above any `engine.step_s` in use: a stage
+that computes for too long is its own daemon's to end, which can say so."""
 
 
 class Stage(Protocol):
@@ -64,6 +70,7 @@ class Runner:
         stage: Stage,
         link: Link | None,
         line: Line,
+        round_s: float = ROUND_S,
     ) -> None:
         self._key = key
         self._spec = spec
@@ -71,14 +78,17 @@ class Runner:
         self._link = link
         self._line = line
         self._is_last = key.rank == spec.size - 1
-        self._caches: dict[int, Any] = {}
+        self._round_s = round_s * spec.size
+        self._round = Deadline.after(self._round_s)
+        """Only while chunks are under way."""
+        self._caches = Caches(stage.make_cache)
         self._requests: dict[int, Sampling] = {}
         self._schedule = Schedule(window(spec.size))
 
     def run(self) -> str:
         """Serve until told to stop; returns the reason given. Raises TransportError when the group breaks."""
         while True:
-            match self._line.inbox.get():
+            match self._next():
                 case Received() as chunk:
                     self._line.busy_since = time.monotonic()
                     self._chunk(chunk)
@@ -94,21 +104,26 @@ class Runner:
                 case other:
                     raise EngineError(f"the engine got {type(other).__name__}, which is not for engines")
 
+    def _next(self) -> object:
+        """What comes next. Raises EngineError when chunks are under way and none comes back."""
+        waiting = self._schedule.under_way
+        try:
+            return self._line.inbox.get(timeout=self._round.remaining() if waiting else None)
+        except queue.Empty:
+            lost = f"{waiting} chunks are under way and none has come back for {self._round_s:g} s"
+            raise EngineError(f"{lost}: the transport {self._spec.transport} has lost one") from None
+
     # --- every stage ------------------------------------------------------------------------------------------------
 
     def _chunk(self, chunk: Received) -> None:
         header, started_ns = chunk.header, time.monotonic_ns()
         if header.flags & Flags.LAST:
-            self._caches.pop(header.stream, None)
+            self._caches.drop(header.stream)
             self._release(chunk)
             if not self._is_last:
                 self._forward(header, mx.zeros((0,), mx.uint32))
             return
-        if header.flags & Flags.FIRST:
-            self._caches[header.stream] = self._stage.make_cache()
-        cache = self._caches.get(header.stream)
-        if cache is None:
-            raise ProtocolError(f"a chunk of request {header.stream} came, whose first one has not")
+        cache = self._caches.continued(header)
         hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
         hidden = self._stage.run(hidden, cache)
         token = self._sample(header, hidden, cache) if self._is_last else None
@@ -154,6 +169,7 @@ class Runner:
 
     def _landed(self, header: Header, token: int | None) -> None:
         self._schedule.landed()
+        self._round = Deadline.after(self._round_s)
         request = self._requests.get(header.stream)
         if request is None:  # cancelled while this chunk was under way
             self._advance()
@@ -189,6 +205,8 @@ class Runner:
 
     def _advance(self) -> None:
         """Send what the schedule wants sent."""
+        if not self._schedule.under_way:
+            self._round = Deadline.after(self._round_s)
         while (turn := self._schedule.next()) is not None:
             stream, plan = turn
             self._requests[stream].sent_ns[plan.position] = time.monotonic_ns()

@@ -24,7 +24,8 @@ class Schedule:
         self.drivers: dict[int, Driver] = {}
         self._turns: deque[int] = deque()
         self._limit = limit
-        self._under_way = 0
+        self.under_way = 0
+        """Chunks that were sent and have not landed."""
 
     def add(self, stream: int, driver: Driver) -> None:
         self.drivers[stream] = driver
@@ -37,17 +38,17 @@ class Schedule:
 
     def next(self) -> tuple[int, Plan] | None:
         """The next chunk to send and its stream, or None until something has landed or come in."""
-        if self._under_way >= self._limit:
+        if self.under_way >= self._limit:
             return None
         for _ in range(len(self._turns)):
             stream = self._turns[0]
             self._turns.rotate(-1)
             plan = self.drivers[stream].next()
             if plan is not None:
-                self._under_way += 1
+                self.under_way += 1
                 return stream, plan
         return None
 
     def landed(self) -> None:
         """A chunk has crossed all stages, whosesoever it was."""
-        self._under_way -= 1
+        self.under_way -= 1
