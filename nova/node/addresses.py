@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nova.transport.network import scoped
 from nova.transport.routes import MAX_ADDRESSES
 
 RESOLVE_S = 3.0
@@ -29,7 +30,7 @@ class Resolved:
 
 def look_up(name: str) -> list[str]:
     """`Lookup` by the system's resolver; a link-local IPv6 address has its scope."""
-    return [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    return [scoped(found[4]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
 
 
 async def resolve(hosts: Sequence[str], lookup: Lookup = look_up, limit_s: float = RESOLVE_S) -> Resolved:

@@ -39,7 +39,7 @@ class Prober:
         self._retry: Deadline | None = None
 
     async def look(self) -> list[TransportOffer]:
-        """Resolve this node's addresses, and probe. Raises ConfigError for a wrong option: that is the user's to mend."""
+        """Resolve this node's addresses, and probe. Raises ConfigError for a wrong option: the user has to mend it."""
         self._seen = self._network()  # before, so that a change meanwhile is not missed
         resolved = await resolve(self._config.hosts)
         for problem in resolved.problems:

@@ -13,7 +13,7 @@ import socket
 import sys
 
 from nova.errors import TransportUnavailable
-from nova.transport.network import family, interface, is_ours, unscoped
+from nova.transport.network import family, interface, is_ours, scoped, unscoped
 from nova.transport.routes import Route
 
 # Of macOS, where Python's socket module lacks them: <netinet/in.h> and <netinet6/in6.h> of Apple's SDK.
@@ -70,6 +70,15 @@ def bind_to_interface(sock: socket.socket, route: Route) -> None:
         with contextlib.suppress(PermissionError):  # CAP_NET_RAW, before Linux 5.7
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
     sock.bind(sockaddr(route.source, 0))
+
+
+def way(sock: socket.socket) -> str:
+    """Over which addresses and interface a connected socket reaches its peer, for people."""
+    try:
+        own, peer = scoped(sock.getsockname()), scoped(sock.getpeername())
+        return f"{peer} from {own} over {interface(own)}"
+    except (OSError, TransportUnavailable):
+        return "a connection that has ended"
 
 
 def unreachable(code: int, after_s: float, system: str = sys.platform) -> str:

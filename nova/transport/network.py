@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -87,6 +88,14 @@ def family(host: str) -> socket.AddressFamily:
 def unscoped(host: str) -> str:
     """The address without the interface, which only its own machine knows by that name."""
     return host.partition("%")[0]
+
+
+def scoped(sockaddr: tuple[Any, ...]) -> str:
+    """The numeric address in a socket's address, with the interface of a link-local one, which Python leaves out."""
+    host = str(sockaddr[0])
+    if len(sockaddr) != 4 or not sockaddr[3] or "%" in host:
+        return host
+    return f"{host}%{socket.if_indextoname(sockaddr[3])}"
 
 
 def is_ours(host: str) -> bool:

@@ -5,6 +5,7 @@ Nodes have several addresses: a Thunderbolt cable, Ethernet, Wi-Fi. A route is a
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,10 +19,13 @@ MAX_ADDRESSES = 16
 
 
 class Address(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One listener as a card lists it. `host` is numeric."""
+    """One address as a card lists it, with its domain. What is not numeric does not decode: no name is looked up."""
 
     host: Annotated[str, Meta(max_length=64)]
     domain: Annotated[str, Meta(max_length=256)]
+
+    def __post_init__(self) -> None:
+        ipaddress.ip_address(self.host)
 
 
 Addresses = Annotated[list[Address], Meta(max_length=MAX_ADDRESSES)]

@@ -10,6 +10,7 @@ import json
 import sys
 
 from nova.clock import Deadline
+from nova.log import setup
 from nova.transport.api import ByteGroup, Seat
 from nova.transport.registry import load_transport
 
@@ -17,6 +18,7 @@ from .harness import JOIN_S, TICKET, NoRendezvous
 
 
 def main(name: str, rank: int, size: int) -> None:
+    setup()  # logs go to standard error: what is printed here is the test's
     endpoint = load_transport(name).open(Seat("conformance", 1, rank, size, TICKET))
     print(endpoint.card().hex(), flush=True)
     cards = [bytes.fromhex(card) for card in json.loads(sys.stdin.readline())]

@@ -7,20 +7,22 @@ address comes from a card, so a wrong proof there ends the join; at the listener
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import selectors
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from nova.clock import Deadline
+from nova.clock import Deadline, monotonic
 from nova.errors import FormingFailed
 from nova.transport.api import Seat
+from nova.transport.dialling import bind_to_interface, target, unreachable, way
 from nova.transport.network import family
-from nova.transport.ticket import Admitted, Handshake, Stranger, admit, greet
+from nova.transport.routes import Course
+from nova.transport.ticket import Admitted, Stranger, admit, greet
 from nova.wire import phases
+from nova_transport_tcp.candidate import Candidate
 from nova_transport_tcp.config import TcpConfig
 from nova_transport_tcp.errors import NAME
 
@@ -30,16 +32,12 @@ REDIAL_S = 0.02
 """Pause before a dropped or refused connection is dialled again."""
 
 
-@dataclass(eq=False)
-class Candidate:
-    """A connection that has not proved itself. `rank` is set when we dialled it."""
+@dataclass(frozen=True)
+class Peer:
+    """A lower rank: the course of its routes, and the port at each of its addresses."""
 
-    sock: socket.socket
-    steps: Handshake
-    until: Deadline
-    rank: int | None = None
-    need: int = 0
-    got: bytearray = field(default_factory=bytearray)
+    course: Course
+    ports: Mapping[str, int]
 
 
 class Forming:
@@ -49,43 +47,46 @@ class Forming:
         self,
         seat: Seat,
         config: TcpConfig,
-        listener: socket.socket | None,
-        targets: dict[int, tuple[str, int]],
+        listeners: Sequence[socket.socket],
+        lower: Mapping[int, Peer],
         deadline: Deadline,
     ) -> None:
         self._seat = seat
         self._config = config
-        self._listener = listener
-        self._targets = targets
+        self._listeners = listeners
+        self._lower = lower
         self._deadline = deadline
         self._awaited = frozenset(range(seat.rank + 1, seat.size))
         self._selector = selectors.DefaultSelector()
         self._candidates: dict[Candidate, None] = {}  # oldest first
-        self._redials: dict[int, Deadline] = {rank: Deadline.after(0) for rank in targets}
+        self._redials: dict[int, Deadline] = {rank: Deadline.after(0) for rank in lower}
         self._peers: dict[int, socket.socket] = {}
         self._strangers = 0
-        self._notes: dict[int | None, str] = {}  # the last reason, by rank dialled; None is the listener's
+        self._last_stranger = ""
 
     def run(self) -> dict[int, socket.socket]:
         """The peers' sockets by rank, non-blocking. Raises FormingFailed or OSError, with nothing left open."""
         try:
             with contextlib.ExitStack() as undo:
                 undo.callback(self._close_peers)
-                if self._listener is not None:
-                    self._selector.register(self._listener, selectors.EVENT_READ)
+                for listener in self._listeners:
+                    self._selector.register(listener, selectors.EVENT_READ)
                 while len(self._peers) < self._seat.size - 1:
                     if self._deadline.expired:
                         raise self._failed(self._missing())
                     self._turn()
-                for rank, sock in self._peers.items():
-                    self._tune(rank, sock)
+                for sock in self._peers.values():
+                    self._tune(sock)
                 undo.pop_all()  # formed: the sockets are the caller's
         finally:
             for candidate in self._candidates:
                 candidate.sock.close()
             self._selector.close()
             if self._strangers:
-                log.warning("strangers dropped", transport=NAME, count=self._strangers, last=self._notes.get(None))
+                log.warning("strangers dropped", transport=NAME, count=self._strangers, last=self._last_stranger)
+        log.info(
+            "connected", transport=NAME, **{f"rank_{rank}": way(self._peers[rank]) for rank in sorted(self._peers)}
+        )
         return self._peers
 
     def _close_peers(self) -> None:
@@ -99,28 +100,33 @@ class Forming:
         waits = (self._deadline, *self._redials.values(), *(candidate.until for candidate in self._candidates))
         for key, _ in self._selector.select(min(wait.remaining() for wait in waits)):
             if key.data is None:
-                self._accept()
+                assert isinstance(key.fileobj, socket.socket)
+                self._accept(key.fileobj)
             elif key.data in self._candidates:
                 self._advance(key.data)
         for candidate in [candidate for candidate in self._candidates if candidate.until.expired]:
-            self._drop(candidate, "silent for too long")
+            self._drop(candidate, candidate.silence())
 
     def _dial(self, rank: int) -> None:
-        host, port = self._targets[rank]
-        sock = socket.socket(family(host), socket.SOCK_STREAM)
+        peer = self._lower[rank]
+        route = peer.course.route
+        sock = socket.socket(family(route.target), socket.SOCK_STREAM)
         sock.setblocking(False)
-        candidate = Candidate(sock, greet(self._seat, rank), self._deadline, rank)
+        candidate = Candidate(sock, greet(self._seat, rank), Deadline.after(peer.course.patience()), rank, route)
         self._candidates[candidate] = None
-        code = sock.connect_ex((host, port))
-        if code not in (0, errno.EINPROGRESS):
-            self._drop(candidate, os.strerror(code))
+        try:
+            bind_to_interface(sock, route)
+            sock.connect(target(route, peer.ports[route.target]))
+        except BlockingIOError:  # under way
+            pass
+        except OSError as error:
+            self._drop(candidate, _reason(error, candidate))
             return
         self._selector.register(sock, selectors.EVENT_WRITE, candidate)
 
-    def _accept(self) -> None:
-        assert self._listener is not None
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            sock, _ = self._listener.accept()
+            sock, _ = listener.accept()
         except (BlockingIOError, ConnectionError):  # it left before we looked
             return
         except OSError:  # out of descriptors: an unproved connection makes room
@@ -131,7 +137,7 @@ class Forming:
         candidate = Candidate(sock, admit(self._seat, self._awaited), Deadline.after(self._config.handshake_s))
         self._candidates[candidate] = None
         self._selector.register(sock, selectors.EVENT_READ, candidate)
-        self._step(candidate, None)
+        self._advance(candidate)
         if sum(each.rank is None for each in self._candidates) > self._config.candidates:
             self._evict()
 
@@ -142,44 +148,27 @@ class Forming:
         return oldest is not None
 
     def _advance(self, candidate: Candidate) -> None:
+        """Take a connection's handshake as far as it goes."""
         try:
-            if not candidate.need:  # a dialled connection stands, or failed to
-                if code := candidate.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, os.strerror(code))
+            if candidate.connected:
+                who = candidate.read()
+            else:
+                who = candidate.begin()
                 self._selector.modify(candidate.sock, selectors.EVENT_READ, candidate)
-                self._step(candidate, None)
-                return
-            data = candidate.sock.recv(candidate.need - len(candidate.got))
         except BlockingIOError:
             return
         except OSError as error:
-            self._drop(candidate, error.strerror or str(error))
-            return
-        candidate.got += data
-        if not data:
-            self._drop(candidate, "closed before it proved itself")
-        elif len(candidate.got) == candidate.need:
-            data, candidate.got = bytes(candidate.got), bytearray()
-            self._step(candidate, data)
-
-    def _step(self, candidate: Candidate, data: bytes | None) -> None:
-        """Take the handshake to its next wait, or to its end."""
-        try:
-            while True:
-                out, candidate.need = candidate.steps.send(data)  # type: ignore[arg-type]  # None starts a generator
-                if out and candidate.sock.send(out) != len(out):
-                    raise Stranger("it does not read")
-                if candidate.need:
-                    return
-                data = b""
-        except StopIteration as done:
-            self._admit(candidate, done.value)
-        except OSError as error:
-            self._drop(candidate, error.strerror or str(error))
+            self._drop(candidate, _reason(error, candidate))
         except Stranger as reason:
             if candidate.rank is not None:
                 raise self._failed(str(reason)) from reason
             self._drop(candidate, str(reason))
+        else:
+            if who is not None:
+                self._admit(candidate, who)
+            elif candidate.heard and candidate.rank is not None:
+                # It may count us as connected from here on, so another route would only confuse it.
+                candidate.until = self._deadline
 
     def _admit(self, candidate: Candidate, who: Admitted) -> None:
         self._selector.unregister(candidate.sock)
@@ -193,14 +182,15 @@ class Forming:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(candidate.sock)
         candidate.sock.close()
-        self._notes[candidate.rank] = reason
-        if candidate.rank is not None:
+        if candidate.rank is not None and candidate.route is not None:
+            self._lower[candidate.rank].course.failed(candidate.route, reason)
             self._redials[candidate.rank] = Deadline.after(REDIAL_S)
             return
         self._strangers += 1
+        self._last_stranger = reason
         log.debug("stranger dropped", transport=NAME, reason=reason)
 
-    def _tune(self, rank: int, sock: socket.socket) -> None:
+    def _tune(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         idle = getattr(socket, "TCP_KEEPIDLE", None) or socket.TCP_KEEPALIVE  # type: ignore[attr-defined,unused-ignore]
@@ -210,9 +200,21 @@ class Forming:
 
     def _missing(self) -> str:
         absent = [rank for rank in range(self._seat.size) if rank != self._seat.rank and rank not in self._peers]
-        says = [f"rank {rank} ({self._notes[rank]})" if rank in self._notes else f"rank {rank}" for rank in absent]
-        heard = f"; {self._strangers} strangers dropped, the last: {self._notes[None]}" if self._strangers else ""
+        whys = {rank: peer.course.why() for rank, peer in self._lower.items()}
+        for candidate in self._candidates:  # what is still waited for has not failed, and explains as much
+            if candidate.rank is not None and candidate.route is not None:
+                whys[candidate.rank] = "; ".join(
+                    filter(None, (whys[candidate.rank], f"{candidate.route}: {candidate.silence()}"))
+                )
+        says = [f"rank {rank} ({whys[rank]})" if whys.get(rank) else f"rank {rank}" for rank in absent]
+        heard = f"; {self._strangers} strangers dropped, the last: {self._last_stranger}" if self._strangers else ""
         return f"{', '.join(says)} did not connect in time{heard}"
 
     def _failed(self, cause: str) -> FormingFailed:
         return FormingFailed(phases.JOIN, NAME, self._seat.rank, cause)
+
+
+def _reason(error: OSError, candidate: Candidate) -> str:
+    if error.errno is None:
+        return str(error)
+    return unreachable(error.errno, monotonic() - candidate.since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
-from nova.transport.network import domain
+from nova.transport.network import Place, places
 from nova_transport_tcp.config import TcpConfig
 from nova_transport_tcp.endpoint import TcpEndpoint
 from nova_transport_tcp.errors import NAME
@@ -21,13 +21,15 @@ class TcpTransport(Transport):
     Config = TcpConfig
 
     def probe(self, hosts: Sequence[str]) -> TransportInfo:
-        """Available wherever `host` is an address of this machine."""
-        host = hosts[0]
-        where = domain(host)
-        # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
-        latency_s, bandwidth = (20e-6, 3e9) if where.startswith("loopback/") else (200e-6, 115e6)
-        return TransportInfo(self.name, self.version, self.api, CAPS, (Attachment(where, host, latency_s, bandwidth),))
+        """Available with every address of `hosts` that is this machine's."""
+        return TransportInfo(self.name, self.version, self.api, CAPS, tuple(map(_attachment, places(hosts))))
 
     def open(self, seat: Seat) -> TcpEndpoint:
-        """Listen on a free port of `seat.host`. Raises TransportUnavailable."""
+        """Listen on free ports of `seat.hosts`. Raises TransportUnavailable."""
         return TcpEndpoint(seat, self.config)
+
+
+def _attachment(place: Place) -> Attachment:
+    # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
+    latency_s, bandwidth = (20e-6, 3e9) if place.domain.startswith("loopback/") else (200e-6, 115e6)
+    return Attachment(place.domain, place.host, latency_s, bandwidth, place.interface)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from nova.errors import TransportUnavailable
-from nova.transport.network import domain, interface, is_ours, places, snapshot
+from nova.transport.network import domain, interface, is_ours, places, scoped, snapshot
 
 
 class Entry(NamedTuple):
@@ -116,6 +116,14 @@ def test_addresses_that_can_be_used_keep_their_order_and_one_that_cannot_hides_n
 )
 def test_an_address_of_this_machine_is_known_whatever_the_link_is_called(host: str, ours: bool) -> None:
     assert is_ours(host) is ours
+
+
+def test_a_socket_s_link_local_address_gets_its_interface_s_name_back() -> None:
+    number, name = socket.if_nameindex()[0]
+    assert scoped(("fe80::1", 80, 0, number)) == f"fe80::1%{name}"
+    assert scoped(("fe80::1%en5", 80, 0, number)) == "fe80::1%en5"
+    assert scoped(("fd00::1", 80, 0, 0)) == "fd00::1"
+    assert scoped(("10.0.0.1", 80)) == "10.0.0.1"
 
 
 def test_the_snapshot_changes_when_an_interface_goes_down_or_an_address_comes(monkeypatch: pytest.MonkeyPatch) -> None:

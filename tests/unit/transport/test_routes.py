@@ -49,9 +49,16 @@ def test_nodes_without_a_common_network_have_no_route() -> None:
 
 
 def test_a_card_lists_a_bounded_number_of_addresses() -> None:
-    assert msgspec.convert([{"host": "a", "domain": "d"}] * MAX_ADDRESSES, Addresses)
+    one = {"host": "10.0.0.1", "domain": "d"}
+    assert msgspec.convert([one] * MAX_ADDRESSES, Addresses)
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert([{"host": "a", "domain": "d"}] * (MAX_ADDRESSES + 1), Addresses)
+        msgspec.convert([one] * (MAX_ADDRESSES + 1), Addresses)
+
+
+@pytest.mark.parametrize("host", ["a.example", "", "10.0.0", "1" * 65])
+def test_a_card_with_a_name_in_place_of_an_address_does_not_decode(host: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"host": host, "domain": "d"}, Address)
 
 
 FIRST, SECOND = Route("1.0.0.1", "2.0.0.1"), Route("1.0.0.2", "2.0.0.2")
