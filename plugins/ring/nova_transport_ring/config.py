@@ -18,12 +18,12 @@ class RingConfig:
     sockets: Annotated[int, Meta(ge=1, le=16)] = field(
         default=1,
         metadata={
-            "help": "connections to each neighbour, each by another address of it; MLX cuts every message into equal "
-            "parts for them, so several are for equally fast links only; each beyond the first costs 1 s per rank in forming"
+            "help": "connections to each neighbour, each to another address of it; MLX cuts every message into equal "
+            "parts for them, so take several for equally fast links; each beyond the first costs 1 s per rank to form"
         },
     )
     dial_s: Annotated[float, Meta(gt=0)] = field(
-        default=5.0, metadata={"help": "s; limit for a neighbour to prove itself at each of its addresses"}
+        default=2.0, metadata={"help": "s; limit for a neighbour to prove itself at each of its addresses"}
     )
     handshake_s: Annotated[float, Meta(gt=0)] = field(
         default=2.0, metadata={"help": "s; a connection that has not proved itself by then is dropped"}

@@ -16,7 +16,7 @@ from nova.transport.network import Place
 from nova.wire import phases
 from nova_transport_ring.config import RingConfig
 from nova_transport_ring.errors import NAME, translate
-from nova_transport_ring.forming import Forming
+from nova_transport_ring.forming import ONCE, Forming, is_spent
 from nova_transport_ring.links import Card, Listener
 from nova_transport_ring.meeting import BACKLOG
 
@@ -29,6 +29,8 @@ class RingEndpoint(Endpoint):
         self._seat = seat
         self._config = config
         self._listeners: list[socket.socket] = []
+        if is_spent():
+            raise TransportUnavailable(ONCE)
         try:
             for place in places:
                 self._listeners.append(_listen(place.host, config.port_range))

@@ -25,6 +25,7 @@ from nova.errors import FormingFailed
 from nova.transport.api import MAX_CARD_BYTES, Rendezvous, Seat
 from nova.wire import phases
 from nova_transport_ring.config import RingConfig
+from nova_transport_ring.connections import Connections
 from nova_transport_ring.environment import described
 from nova_transport_ring.errors import NAME, translate
 from nova_transport_ring.group import RingGroup
@@ -36,8 +37,15 @@ log = structlog.get_logger(__name__)
 BARRIER = 64
 """int32s of the first sum: more elements than ranks."""
 
+ONCE = "this process has formed a ring before, and MLX forms one per process"
+
 _formed = threading.Lock()
 """Taken before the first init of this process and never released: MLX would hand out the same group again."""
+
+
+def is_spent() -> bool:
+    """Whether this process can form no ring any more."""
+    return _formed.locked()
 
 
 class Forming:
@@ -55,7 +63,7 @@ class Forming:
         rank, size = self._seat.rank, self._seat.size
         links = self._meet(listeners, rendezvous, deadline)
         if not _formed.acquire(blocking=False):
-            raise self._failed("this process has formed a ring before, and MLX forms one per process")
+            raise self._failed(ONCE)
         rendezvous.all_gather(b"go", deadline)
         native = self._init(links)
         if (native.rank(), native.size()) != (rank, size):
@@ -67,7 +75,7 @@ class Forming:
             raise translate(error, phase=phases.JOIN, own=rank) from error
         if found != [size] * BARRIER:
             raise self._failed(f"the first sum over {size} ranks gave {found[:4]}: a stranger is in the ring")
-        return RingGroup(self._seat, native)
+        return RingGroup(self._seat, native, Connections(links[rank], links[(rank + 1) % size]))
 
     def _meet(
         self, listeners: Sequence[socket.socket], rendezvous: Rendezvous, deadline: Deadline

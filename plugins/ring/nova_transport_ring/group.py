@@ -11,12 +11,14 @@ from nova.clock import Deadline
 from nova.errors import TransferTimeout
 from nova.transport.api import Caps, Group, Seat
 from nova.transport.life import Life
+from nova_transport_ring.connections import Connections
 from nova_transport_ring.errors import translate
 from nova_transport_ring.links import neighbours
 
 CAPS = Caps.ARRAYS | Caps.COLLECTIVES | Caps.PEER_FAILURE | Caps.FULL_DUPLEX | Caps.INTER_HOST
-"""No DEADLINE and no ABORT: nothing wakes a call inside MLX. No REFORM: one group per process. Not AUTHENTICATED:
-the ticket is proved when neighbours dial each other, but MLX makes its connections anew and asks nobody who he is."""
+"""No DEADLINE: MLX's calls know none. No ABORT: a call is woken by the end of its connection, which MLX has no function
+for. No REFORM: MLX keeps one group per process. Not AUTHENTICATED: the ticket is proved when neighbours dial each
+other, but MLX makes its connections anew and asks nobody who he is."""
 
 COLLECTIVES = ("all_sum", "all_max", "all_min", "all_gather")
 
@@ -33,14 +35,15 @@ class RingGroup(Group):
     caps = CAPS
     collectives = frozenset(COLLECTIVES)
 
-    def __init__(self, seat: Seat, native: Any) -> None:
+    def __init__(self, seat: Seat, native: Any, connections: Connections) -> None:
         self.rank = seat.rank
         self.size = seat.size
         self._native = native
         self._neighbours = neighbours(seat.rank, seat.size)
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
-        self._life = Life(lambda: None, lambda: None)  # nothing can wake a call, and MLX keeps its group for ever
+        self._connections = connections
+        self._life = Life(connections.shut, connections.release)
 
     def send_array(self, array: Any, dst: int, deadline: Deadline) -> None:
         """See `nova.transport.api.ArrayGroup`; returns when the kernel has the array. An empty array sends nothing.
@@ -76,11 +79,11 @@ class RingGroup(Group):
         return self._native
 
     def close(self, deadline: Deadline) -> None:
-        """Does not wait: what was sent is the kernel's already. MLX keeps the connections until the process ends."""
+        """Does not wait: what was sent is the kernel's already, which delivers it before the connection's end."""
         self._life.close()
 
     def abort(self) -> None:
-        """Later calls are refused. One that is blocked stays so: the process must end."""
+        """Ends the connections, so that the neighbours see it."""
         self._life.close()
 
     def _in_turn(self, turn: threading.Lock, operation: Callable[[], T], rank: int, deadline: Deadline) -> T:
@@ -93,6 +96,7 @@ class RingGroup(Group):
                 self._life.check()  # it may have ended while this call waited
                 return operation()
             except (RuntimeError, ValueError) as error:
+                self._connections.shut()  # the other neighbour is to see it too
                 raise self._life.broke(translate(error, rank=rank)) from error
             finally:
                 turn.release()

@@ -92,10 +92,15 @@ def act(group: Group, told: dict[str, Any]) -> Any:
         case "close":
             group.close(limit)
             group.abort()
-        case "join again":
-            endpoint = load_transport("ring").open(Seat("again", 1, group.rank, group.size, b"t" * 32))
-            say(card=endpoint.card().hex())
-            join(endpoint, heard())
+        case "open again":
+            load_transport("ring").open(Seat("again", 1, group.rank, group.size, b"t" * 32))
+        case "abort while receiving":
+            with ThreadPoolExecutor(1) as pool:
+                pending = pool.submit(group.recv_array, [count], mx.float32, peer, limit)
+                say(waiting=True)
+                heard()
+                group.abort()
+                pending.result(LIMIT_S)
     return None
 
 

@@ -47,14 +47,11 @@ def test_without_that_option_the_best_address_is_used_alone() -> None:
         assert all("sockets=1" in member.log and "right=['127.0.0.2:" in member.log for member in members)
 
 
-def test_a_second_ring_in_one_process_is_refused_before_anyone_waits_for_it() -> None:
+def test_a_second_ring_in_one_process_is_refused_at_once() -> None:
     with ring(2) as members:
-        for member in members:
-            member.tell(do="join again")
-        cards = [member.card() for member in members]
-        for answer in form(members, cards).values():
-            assert answer["error"] == "FormingFailed"
-            assert "this process has formed a ring before" in answer["text"]
+        answer = members[0].does("open again")
+        assert answer["error"] == "TransportUnavailable"
+        assert "this process has formed a ring before" in answer["text"]
 
 
 def test_a_rank_that_is_stopped_is_named_by_the_limit_before_mlx_begins() -> None:

@@ -102,12 +102,31 @@ def test_a_peer_killed_in_a_transfer_is_lost_and_the_next_call_is_refused_at_onc
             assert "rank 1 is gone" in answer["text"]
 
 
-def test_a_closed_group_refuses_every_call() -> None:
+def test_a_closed_group_refuses_every_call_and_its_peer_sees_the_end_after_what_was_sent() -> None:
     with ring(2) as members:
+        assert members[0].does("send", peer=1, count=1024) == {"done": None}
         assert members[0].does("close") == {"done": None}
         for call in ("recv", "send"):
             assert members[0].does(call, peer=1)["error"] == "GroupClosed"
         assert members[0].does("close") == {"done": None}
+        assert members[1].does("recv", peer=0, count=1024) == {"done": True}
+        assert members[1].does("recv", peer=0)["error"] == "PeerLost"
+
+
+def test_a_broken_group_lets_its_other_neighbour_know() -> None:
+    with ring(3) as members:
+        members[0].tell(do="recv", peer=1)
+        members[2].process.send_signal(signal.SIGKILL)
+        assert members[1].does("recv", peer=2)["error"] == "PeerLost"
+        assert members[0].says()["error"] == "PeerLost"
+
+
+def test_an_abort_ends_a_call_that_waits() -> None:
+    with ring(2) as members:
+        assert members[0].does("abort while receiving", peer=1) == {"waiting": True}
+        members[0].tell()
+        assert members[0].says(10.0)["error"] == "GroupClosed"
+        assert members[0].does("send", peer=1)["error"] == "GroupClosed"
 
 
 def test_a_process_whose_ring_broke_ends_when_it_is_done() -> None:
