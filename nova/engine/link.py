@@ -156,7 +156,7 @@ class Link:
                 slot = self._slot(header.nbytes)
                 self._frames.recv_into(memoryview(cast("bytes", slot))[: header.nbytes], self._previous, deadline)
                 received = Received(header, slot, time.monotonic_ns())
-        except TransportError:
+        except NovaError:
             raise
         except BaseException as error:
             raise broken(error, f"in a receive from rank {self._previous}") from error
