@@ -7,10 +7,9 @@ lines go on to our own log, the rest is counted. The last lines are kept whateve
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -57,16 +56,6 @@ class LineCutter:
     def _pieces(self, line: bytes) -> Iterator[str]:
         for start in range(0, max(1, len(line)), MAX_LINE_BYTES):
             yield line[start : start + MAX_LINE_BYTES].decode(errors="replace").rstrip()
-
-
-async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """The lines of a stream, as `LineCutter` cuts them."""
-    cutter = LineCutter()
-    while data := await stream.read(MAX_LINE_BYTES):
-        for line in cutter.feed(data):
-            yield line
-    for line in cutter.end():
-        yield line
 
 
 class EngineLog:

@@ -22,9 +22,7 @@ import structlog
 from nova.clock import monotonic
 from nova.config.schema import Engine
 from nova.errors import EngineError
-from nova.node.enginelog import TAIL_LINES as TAIL_LINES
 from nova.node.enginelog import EngineLog
-from nova.node.enginelog import lines as lines
 from nova.node.watch import Ask, EngineWatch, Kill
 from nova.wire.boot import Boot
 from nova.wire.messages import EngineState, Heartbeat, Message

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nova.clock import monotonic
@@ -17,14 +18,16 @@ from nova.config.schema import Control, Engine, NodeConfig
 from nova.engine.control import DAEMON_IS_GONE
 from nova.errors import EngineError
 from nova.node.agent import NodeAgent
-from nova.node.enginelog import MAX_LINE_BYTES, TAIL_LINES, lines
+from nova.node.enginelog import TAIL_LINES, WINDOW_LINES, WINDOW_S
 from nova.node.ipc import EngineLines
-from nova.node.process import EngineProcess, signal_name
+from nova.node.process import LAST_WORDS_S, MAX_REASON_CHARS, EngineProcess, signal_name
 from nova.wire.boot import Boot
-from nova.wire.messages import Heartbeat, Message
+from nova.wire.messages import EngineState, Heartbeat, Message
+from nova.wire.phases import FAILED
 from nova.wire.values import EngineKey, EngineSpec
 
 WAIT_S = 30.0
+FLOOD_S = 1.0
 KEY = EngineKey("main", 1, 0)
 SPEC = EngineSpec("m", 0, 1, 1, 1, "none", {}, b"", 5.0, 5.0, 5.0, 5.0, 5.0, 4, 1024)
 
@@ -162,35 +165,134 @@ def test_signals_have_names_and_those_without_a_number() -> None:
     assert signal_name(signal.SIGRTMIN + 3 if hasattr(signal, "SIGRTMIN") else 99).startswith("signal ")
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"one\ntwo\n", ["one", "two"]),
-        (b"no end", ["no end"]),
-        (b"", []),
-        (b"\xff\xfe\n", ["\ufffd\ufffd"]),
-        (b"\n\nx\r\n", ["", "", "x"]),
-    ],
-)
-def test_a_log_is_read_line_by_line_whatever_its_bytes(data: bytes, expected: list[str]) -> None:
-    assert read(data) == expected
+LEAVES_A_CHILD = """
+import os, subprocess
+child = subprocess.Popen(["sleep", "60"], start_new_session={own_session})
+os.write(2, f"child {{child.pid}}\\n".encode())
+"""
+FLOODS = """
+import os, threading
+def flood():
+    while True:
+        os.write(2, b"flood\\n" * 1000)
+threading.Thread(target=flood, daemon=True).start()
+"""
+HOLDS_THE_GIL = """
+import ctypes, threading
+def hold():
+    ctypes.PyDLL(None).sleep(60)
+threading.Timer(1.5, hold).start()
+"""
 
 
-def test_a_line_without_an_end_is_cut_and_reading_goes_on() -> None:
-    found = read(b"x" * 200_000 + b"\nlast\n")
-    assert "".join(found[:-1]) == "x" * 200_000
-    assert max(map(len, found)) <= 2 * MAX_LINE_BYTES
-    assert found[-1] == "last"
+@pytest.fixture
+def engine_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make every engine run this code at its start, as a plugin would later."""
+
+    def does(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return does
 
 
-def read(data: bytes) -> list[str]:
-    async def collect() -> list[str]:
-        stream = asyncio.StreamReader()
-        stream.feed_data(data)
-        stream.feed_eof()
-        return [line async for line in lines(stream)]
+async def child_of(one: Nursery) -> psutil.Process:
+    """The process that the engine has started: it says its number first."""
+    await one.heard.wait()
+    (said,) = (line for line in one.engine.tail if line.startswith("child "))
+    return psutil.Process(int(said.split()[1]))
 
-    return asyncio.run(collect())
+
+def test_what_an_engine_started_ends_with_it(engine_does: Callable[[str], None]) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        ending = asyncio.create_task(one.engine.supervise())
+        child = await child_of(one)
+        os.kill(one.engine.pid, signal.SIGKILL)
+        assert await ending == -signal.SIGKILL
+        assert await asyncio.to_thread(psutil.wait_procs, [child], 5.0) == ([child], [])
+
+    engine_does(LEAVES_A_CHILD.format(own_session=False))
+    life(test)
+
+
+def test_a_process_that_holds_an_engine_s_log_open_does_not_keep_it_from_having_ended(
+    engine_does: Callable[[str], None],
+) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        ending = asyncio.create_task(one.engine.supervise())
+        child = await child_of(one)
+        try:
+            os.kill(one.engine.pid, signal.SIGKILL)
+            async with asyncio.timeout(2 * LAST_WORDS_S):
+                assert await ending == -signal.SIGKILL
+        finally:
+            child.kill()
+
+    engine_does(LEAVES_A_CHILD.format(own_session=True))
+    life(test)
+
+
+def test_a_flood_in_an_engine_s_log_neither_stalls_the_daemon_nor_fills_its_own_log(
+    engine_does: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        ending = asyncio.create_task(one.engine.supervise())
+        worst, begun = 0.0, monotonic()
+        while (now := monotonic()) < begun + FLOOD_S:
+            await asyncio.sleep(0.01)
+            worst = max(worst, monotonic() - now)
+        assert worst < 0.25, f"the loop stood still for {worst:.2f} s"
+        assert one.engine.log.dropped > 10 * WINDOW_LINES
+        one.engine.kill("enough")
+        await ending
+        assert list(one.engine.tail)[-2] == "flood"
+
+    engine_does(FLOODS)
+    life(test)
+    assert 0 < capsys.readouterr().err.count("flood\n") <= WINDOW_LINES * (FLOOD_S / WINDOW_S + 2)
+
+
+def test_an_engine_that_hangs_writes_where_before_it_is_killed(engine_does: Callable[[str], None]) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        reason = one.engine.why(await one.engine.supervise())
+        assert reason == "killed by its daemon: silent for 1 s in phase boot"
+        assert any("sitecustomize.py" in line and "in hold" in line for line in one.engine.tail), one.engine.tail
+
+    engine_does(HOLDS_THE_GIL)
+    life(test, Engine(silent_s=1.0))
+
+
+def test_sigterm_ends_an_engine_whose_gil_is_held(engine_does: Callable[[str], None]) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        ending = asyncio.create_task(one.engine.supervise())
+        await one.heard.wait()
+        while one.engine.watch.heard is None or monotonic() < one.engine.watch.heard + 0.8:  # it sends one each 0.5 s
+            await asyncio.sleep(0.05)
+        one.engine.stop()
+        assert one.engine.why(await ending) == "killed by SIGTERM"
+
+    engine_does(HOLDS_THE_GIL)
+    life(test, Engine(stop_s=0.2))
+
+
+def test_an_exit_with_status_0_that_nobody_asked_for_is_a_failure(engine_does: Callable[[str], None]) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        assert one.engine.why(await one.engine.supervise()) == "it ended without being asked, with status 0"
+
+    engine_does("import os; os._exit(0)")
+    life(test)
+
+
+def test_an_engine_s_own_reason_is_cut() -> None:
+    engine = EngineProcess(KEY, SPEC, Engine(), b"E")
+    engine.on_message(EngineState(KEY, FAILED, detail="x" * 100_000))
+    assert engine.why(1) == "x" * MAX_REASON_CHARS
 
 
 def test_an_engine_that_died_after_its_first_word_does_not_take_the_node_along(tmp_path: Path) -> None:

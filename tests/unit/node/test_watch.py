@@ -99,6 +99,46 @@ def test_chunk_after_chunk_is_no_hang() -> None:
         assert engine.watch.judge(engine.clock()) is None
 
 
+def test_a_transfer_that_ignores_its_deadline_is_ended_and_names_its_transport() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    for second in range(1, 20):
+        engine.clock.advance(1.0)
+        engine.watch.on_message(engine.clock(), transfer_s=float(second))
+        if (verdict := engine.watch.judge(engine.clock())) is not None:
+            break
+    assert verdict == Kill("one transfer over tcp took longer than 5 s")
+    assert second == SPEC.transfer_s + GRACE_S
+
+
+def test_a_transfer_is_judged_between_two_heartbeats_too() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    engine.watch.on_message(0.0, transfer_s=2.0)
+    assert engine.watch.due() == SPEC.transfer_s + GRACE_S - 2.0
+    assert engine.watch.judge(3.9) is None
+    assert isinstance(engine.watch.judge(4.0), Kill)
+
+
+def test_transfer_after_transfer_is_no_hang() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    for second in range(100):
+        engine.clock.advance(1.0)
+        engine.watch.on_message(engine.clock(), transfer_s=float(second % 5))
+        assert engine.watch.judge(engine.clock()) is None
+
+
+def test_an_engine_that_said_that_it_failed_must_end_although_its_heartbeat_goes_on() -> None:
+    engine = Watched()
+    engine.enter(phases.READY)
+    assert engine.live(100.0) is None
+    engine.enter(phases.FAILED)
+    assert engine.live(2.0) is None
+    engine.enter(phases.FAILED)  # saying it again gives no more time
+    assert engine.live(2.0) == Kill("did not end within 3 s of its failure")
+
+
 def test_loading_has_its_own_limit_whatever_forming_took() -> None:
     engine = Watched()
     engine.enter(phases.OPEN)
