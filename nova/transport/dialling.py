@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 
+from nova.clock import monotonic
 from nova.errors import TransportUnavailable
 from nova.transport.network import family, interface, is_ours, scoped, unscoped
 from nova.transport.routes import Route
@@ -23,23 +24,29 @@ IPV6_BOUND_IF = 125
 INSTANT_S = 0.001
 """An "unreachable" sooner than this comes from our own kernel: no packet was answered."""
 
+REFUSAL_S = 0.02
+"""Longer than a round trip in a local network, and short beside any deadline."""
+
 SockAddr = tuple[str, int] | tuple[str, int, int, int]
 
 
-def sockaddr(host: str, port: int, link: str = "") -> SockAddr:
-    """A numeric address as sockets take it; `link` replaces the scope of a link-local IPv6 address.
-
-    Raises OSError when this machine has no such interface.
-    """
+def sockaddr(host: str, port: int) -> SockAddr:
+    """A numeric address as sockets take it. Raises OSError when this machine has no interface of its scope's name."""
     if family(host) == socket.AF_INET:
         return host, port
-    scope = link or host.partition("%")[2]
+    scope = host.partition("%")[2]
     return unscoped(host), port, 0, socket.if_nametoindex(scope) if scope else 0
 
 
+def on_our_link(route: Route) -> str:
+    """The address at the peer's end. A scope in it is the peer's name of the link, so ours takes its place."""
+    scope = route.source.partition("%")[2]
+    return f"{unscoped(route.target)}%{scope}" if scope else route.target
+
+
 def target(route: Route, port: int) -> SockAddr:
-    """The peer's end of a route. A scope in it is the peer's name of the link, so ours takes its place."""
-    return sockaddr(route.target, port, route.source.partition("%")[2])
+    """What to connect to. Raises OSError as `sockaddr`."""
+    return sockaddr(on_our_link(route), port)
 
 
 def device(route: Route) -> str:
@@ -53,6 +60,19 @@ def device(route: Route) -> str:
         return interface(route.source)
     except TransportUnavailable:  # it went away; binding to the address will say so
         return ""
+
+
+def bindable(route: Route) -> str:
+    """Where SO_BINDTODEVICE is left to others, as to libzmq: the interface if Linux permits it, else ""."""
+    name = device(route)
+    if not name or sys.platform != "linux":
+        return ""
+    with socket.socket(family(route.source), socket.SOCK_STREAM) as trial:
+        try:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+        except OSError:
+            return ""
+    return name
 
 
 def bind_to_interface(sock: socket.socket, route: Route) -> None:
@@ -70,6 +90,24 @@ def bind_to_interface(sock: socket.socket, route: Route) -> None:
         with contextlib.suppress(PermissionError):  # CAP_NET_RAW, before Linux 5.7
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
     sock.bind(sockaddr(route.source, 0))
+
+
+def refusal(route: Route, port: int) -> str:
+    """Why a dial that has failed did so, asked of a plain socket for REFUSAL_S; "" when that does not fail so soon.
+
+    For libraries that keep the reason to themselves, as libzmq does.
+    """
+    with socket.socket(family(route.target), socket.SOCK_STREAM) as sock:
+        sock.settimeout(REFUSAL_S)
+        begun = monotonic()
+        try:
+            bind_to_interface(sock, route)
+            sock.connect(target(route, port))
+        except TimeoutError:
+            return ""
+        except OSError as error:
+            return unreachable(error.errno or 0, monotonic() - begun)
+    return ""
 
 
 def way(sock: socket.socket) -> str:

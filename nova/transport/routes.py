@@ -47,13 +47,13 @@ def routes(own: Sequence[Address], peer: Sequence[Address]) -> list[Route]:
     Symmetrical: a peer with addresses of its own finds the same pairs in the same order. The sum of both places in
     the lists decides, then the more even pair, then the addresses themselves.
     """
-    pairs = {
-        (ours.host, theirs.host): (here + there, max(here, there), sorted((ours.host, theirs.host)))
-        for here, ours in reversed(list(enumerate(own)))
-        for there, theirs in reversed(list(enumerate(peer)))
+    ranked = sorted(
+        ((here + there, max(here, there), sorted((ours.host, theirs.host))), Route(ours.host, theirs.host))
+        for here, ours in enumerate(own)
+        for there, theirs in enumerate(peer)
         if ours.domain == theirs.domain and (":" in ours.host) == (":" in theirs.host)
-    }
-    return [Route(*pair) for pair in sorted(pairs, key=lambda pair: pairs[pair])]
+    )
+    return list(dict.fromkeys(route for _, route in ranked))
 
 
 class Course:

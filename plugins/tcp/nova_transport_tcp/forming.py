@@ -200,12 +200,10 @@ class Forming:
 
     def _missing(self) -> str:
         absent = [rank for rank in range(self._seat.size) if rank != self._seat.rank and rank not in self._peers]
-        whys = {rank: peer.course.why() for rank, peer in self._lower.items()}
-        for candidate in self._candidates:  # what is still waited for has not failed, and explains as much
+        for candidate in self._candidates:  # what is still waited for explains as much as what has failed
             if candidate.rank is not None and candidate.route is not None:
-                whys[candidate.rank] = "; ".join(
-                    filter(None, (whys[candidate.rank], f"{candidate.route}: {candidate.silence()}"))
-                )
+                self._lower[candidate.rank].course.failed(candidate.route, candidate.silence())
+        whys = {rank: peer.course.why() for rank, peer in self._lower.items()}
         says = [f"rank {rank} ({whys[rank]})" if whys.get(rank) else f"rank {rank}" for rank in absent]
         heard = f"; {self._strangers} strangers dropped, the last: {self._last_stranger}" if self._strangers else ""
         return f"{', '.join(says)} did not connect in time{heard}"

@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import msgspec
 import structlog
 import zmq
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed
 from nova.transport.api import Seat
+from nova.transport.routes import Course
 from nova.transport.ticket import Admitted, Handshake, Stranger, admit, greet
 from nova.wire import phases
+from nova_transport_zmq.card import Card
 from nova_transport_zmq.config import ZmqConfig
+from nova_transport_zmq.dial import Dial, way_of
 from nova_transport_zmq.errors import NAME
-from nova_transport_zmq.wire import LANES, Wire, bracketed, password
+from nova_transport_zmq.wire import LANES, Wire, password
 from nova_transport_zmq.zap import Doorman, credential
 
 log = structlog.get_logger(__name__)
@@ -30,14 +32,6 @@ REDIAL_S = 0.02
 
 Lane = tuple[int, int]
 """The peer's rank, and which of the pair's two sockets."""
-
-
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an endpoint listens, a port per lane and higher rank, and its CURVE public key (empty: no CURVE)."""
-
-    host: str
-    key: str
-    ports: dict[int, tuple[int, ...]]
 
 
 class Forming:
@@ -52,6 +46,7 @@ class Forming:
         doorman: Doorman,
         wires: dict[Lane, Wire],
         cards: Mapping[int, Card],
+        courses: Mapping[int, Course],
     ) -> None:
         self._seat = seat
         self._config = config
@@ -60,13 +55,15 @@ class Forming:
         self._doorman = doorman
         self._wires = wires
         self._cards = cards
+        self._courses = courses
+        self._dials: dict[Lane, Dial] = {}
+        self._ways: dict[Lane, str] = {}  # over which addresses and interface each proven lane goes
         self._poller = zmq.Poller()
         self._owner: dict[zmq.Socket[bytes], Lane] = {}
         self._steps: dict[Lane, Handshake] = {}
         self._need: dict[Lane, int] = {}
         self._redials: dict[Lane, Deadline] = {}
         self._proven: set[Lane] = set()
-        self._notes: dict[int, str] = {}  # the last reason, by rank
         self._strangers = 0
 
     def run(self, deadline: Deadline) -> None:
@@ -86,7 +83,11 @@ class Forming:
                 raise self._failed(self._missing())
             for lane in [lane for lane, when in self._redials.items() if when.expired]:
                 self._dial(lane)
-            left = min(wait.remaining() for wait in (deadline, *self._redials.values()))
+            for lane, dial in list(self._dials.items()):
+                if dial.until is not None and dial.until.expired:
+                    self._lose(lane, dial.silence())
+            patience = [dial.until for dial in self._dials.values() if dial.until is not None]
+            left = min(wait.remaining() for wait in (deadline, *self._redials.values(), *patience))
             for socket, _ in self._poller.poll(math.ceil(left * 1000)):
                 if socket is self._doorman.socket:
                     self._doorman.answer(awaited)
@@ -94,6 +95,8 @@ class Forming:
                     self._turn(socket, self._owner[socket])
         if strangers := self._strangers + self._doorman.refused:
             log.warning("strangers dropped", transport=NAME, count=strangers)
+        peers = {rank: {self._ways[rank, lane] for lane in range(LANES)} for rank, _ in sorted(self._ways)}
+        log.info("connected", transport=NAME, **{f"rank_{rank}": "; ".join(sorted(peers[rank])) for rank in peers})
 
     def _awaited(self) -> dict[str, bytes]:
         """The credential of each ZAP domain, which is one listening socket."""
@@ -108,16 +111,14 @@ class Forming:
     def _dial(self, lane: Lane) -> None:
         self._redials.pop(lane, None)
         rank, number = lane
-        card = self._cards[rank]
-        ports = card.ports.get(self._seat.rank, ())
-        if len(ports) != LANES:
+        card, course = self._cards[rank], self._courses[rank]
+        port = card.port(course.route.target, self._seat.rank, number)
+        if port is None:
             raise self._failed(f"the card of rank {rank} has no ports for this rank")
-        wire = self._wires[lane] = Wire(self._context, self._config, card.host)
+        self._dials[lane] = Dial(course.route, port, Deadline.after(course.patience()))
+        wire = self._wires[lane] = Wire(self._context, self._config)
         words = str(self._seat.rank), password(self._seat, self._seat.rank, rank, number)
-        wire.dial(
-            f"tcp://{bracketed(card.host)}:{ports[number]}",
-            (card.key.encode(), *self._keys) if self._keys else words,
-        )
+        wire.dial(course.route, port, (card.key.encode(), *self._keys) if self._keys else words)
         self._watch(lane)
 
     def _watch(self, lane: Lane) -> None:
@@ -146,6 +147,8 @@ class Forming:
             return
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         wire.fd = int(frame.get(zmq.SRCFD))
+        if lane in self._dials:  # it may count us as connected from here on, so another route would only confuse it
+            self._dials[lane].until = None
         if len(frame) != self._need[lane]:
             raise self._failed(f"rank {lane[0]} sent {len(frame)} bytes for its proof")
         self._step(lane, frame.bytes)
@@ -164,6 +167,7 @@ class Forming:
             if done.value != Admitted(*lane):
                 raise self._failed(f"rank {lane[0]} dialled the port of another lane") from None
             self._proven.add(lane)
+            self._ways[lane] = way_of(self._wires[lane].fd)
         except Stranger as reason:
             raise self._failed(str(reason)) from reason
 
@@ -175,27 +179,34 @@ class Forming:
                     self._begin(lane)
                 elif event != zmq.Event.DISCONNECTED:
                     self._strangers += event != zmq.Event.HANDSHAKE_FAILED_AUTH  # those, the doorman has counted
+            elif event == zmq.Event.CONNECTED:
+                self._dials[lane].connected = True
             elif event == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 raise self._failed(f"rank {lane[0]} refused us: the tickets or keys differ")
             else:
-                self._notes[lane[0]] = str(event.name).lower().replace("_", " ")
-                self._lose(lane, wire)
+                self._lose(lane, self._dials[lane].ended(event))
                 return
 
-    def _lose(self, lane: Lane, wire: Wire) -> None:
+    def _lose(self, lane: Lane, reason: str) -> None:
+        wire = self._wires.pop(lane)
         for socket in (wire.socket, wire.monitor):
             del self._owner[socket]
             if socket in self._poller:
                 self._poller.unregister(socket)
         self._proven.discard(lane)
+        self._ways.pop(lane, None)
         wire.close()
-        del self._wires[lane]
+        self._courses[lane[0]].failed(self._dials.pop(lane).route, reason)
         self._redials[lane] = Deadline.after(REDIAL_S)
 
     def _missing(self) -> str:
         proven = {rank for rank in range(self._seat.size) if all((rank, lane) in self._proven for lane in range(LANES))}
         absent = [rank for rank in range(self._seat.size) if rank != self._seat.rank and rank not in proven]
-        says = [f"rank {rank} ({self._notes[rank]})" if rank in self._notes else f"rank {rank}" for rank in absent]
+        for lane, dial in self._dials.items():
+            if lane not in self._proven:
+                self._courses[lane[0]].failed(dial.route, dial.silence())
+        whys = {rank: course.why() for rank, course in self._courses.items()}
+        says = [f"rank {rank} ({whys[rank]})" if whys.get(rank) else f"rank {rank}" for rank in absent]
         strangers = self._strangers + self._doorman.refused
         return f"{', '.join(says)} did not connect in time" + (f"; {strangers} strangers dropped" if strangers else "")
 

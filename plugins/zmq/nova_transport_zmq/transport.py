@@ -8,7 +8,7 @@ import zmq
 
 from nova.errors import TransportUnavailable
 from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
-from nova.transport.network import domain
+from nova.transport.network import Place, places
 from nova_transport_zmq.config import ZmqConfig
 from nova_transport_zmq.endpoint import ZmqEndpoint
 from nova_transport_zmq.errors import NAME
@@ -24,16 +24,18 @@ class ZmqTransport(Transport):
     Config = ZmqConfig
 
     def probe(self, hosts: Sequence[str]) -> TransportInfo:
-        """Available wherever `host` is an address of this machine and libzmq knows CURVE, if that is asked for."""
+        """Available with every address of `hosts` that is this machine's, if libzmq knows CURVE or need not."""
         if self.config.curve and not zmq.has("curve"):
             raise TransportUnavailable("this libzmq was built without CURVE: set transport.options.zmq.curve = false")
-        host = hosts[0]
-        where = domain(host)
-        # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
-        latency_s, bandwidth = (90e-6, 1e9) if where.startswith("loopback/") else (300e-6, 110e6)
-        attachment = Attachment(where, host, latency_s, bandwidth)
-        return TransportInfo(self.name, self.version, self.api, caps(self.config.curve), (attachment,))
+        attachments = tuple(map(_attachment, places(hosts)))
+        return TransportInfo(self.name, self.version, self.api, caps(self.config.curve), attachments)
 
     def open(self, seat: Seat) -> ZmqEndpoint:
-        """Listen on free ports of `seat.host`. Raises TransportUnavailable."""
+        """Listen on free ports of `seat.hosts`. Raises TransportUnavailable."""
         return ZmqEndpoint(seat, self.config)
+
+
+def _attachment(place: Place) -> Attachment:
+    # Estimates until a group has measured its links: a Python round trip on loopback, and gigabit Ethernet.
+    latency_s, bandwidth = (90e-6, 1e9) if place.domain.startswith("loopback/") else (300e-6, 110e6)
+    return Attachment(place.domain, place.host, latency_s, bandwidth, place.interface)

@@ -12,6 +12,8 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from nova.transport.api import Seat
+from nova.transport.dialling import bindable, on_our_link
+from nova.transport.routes import Route
 from nova.transport.ticket import proof
 from nova_transport_zmq.config import ZmqConfig
 
@@ -25,7 +27,8 @@ LANES = 2
 """Lane 0 carries from the dialler to the listener, lane 1 back."""
 
 _EVENTS = (
-    zmq.Event.DISCONNECTED
+    zmq.Event.CONNECTED
+    | zmq.Event.DISCONNECTED
     | zmq.Event.CLOSED
     | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
@@ -34,12 +37,12 @@ _EVENTS = (
 
 
 class Wire:
-    """A PAIR socket, listening or dialled. `fd` is the descriptor of the proven connection, -1 before.
+    """A PAIR socket, listening or dialled over a route. `fd` is the descriptor of the proven connection, -1 before.
 
     After the join, `gone` says that this connection has ended, and `others` counts the events of other connections.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: ZmqConfig, host: str) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: ZmqConfig) -> None:
         self.socket = context.socket(zmq.PAIR)
         self.fd = -1
         self.gone = False
@@ -53,7 +56,6 @@ class Wire:
             zmq.RECONNECT_IVL: NEVER_MS,
             zmq.HANDSHAKE_IVL: int(config.handshake_s * 1000),
             zmq.BACKLOG: 1024,
-            zmq.IPV6: int(":" in host),
             # ZMTP heartbeats would call a peer dead that merely does not read for a while; the kernel's do not.
             zmq.TCP_KEEPALIVE: 1,
             zmq.TCP_KEEPALIVE_IDLE: config.keepalive_s,
@@ -92,13 +94,8 @@ class Wire:
             finally:
                 self.watching.release()
 
-    def listen(self, host: str, domain: str, secret: bytes | None) -> int:
-        """Bind to a free port, which is returned.
-
-        ZeroMQ cannot stop listening without ending the connections that it accepted there, so the port stays open
-        as long as the group. ZAP is enforced, and once the join's handler is gone nobody is admitted. What strangers
-        leave at the monitor is for `sweep`.
-        """
+    def guard(self, domain: str, secret: bytes | None) -> None:
+        """To be called before `listen`. ZAP is enforced, and once the join's handler is gone nobody is admitted."""
         self.socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
         self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         if secret is None:
@@ -106,18 +103,32 @@ class Wire:
         else:
             self.socket.setsockopt(zmq.CURVE_SERVER, 1)
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
+
+    def listen(self, host: str) -> int:
+        """Listen at one more address, on a free port, which is returned.
+
+        ZeroMQ cannot stop listening without ending the connections that it accepted there, so the port stays open
+        as long as the group. What strangers leave at the monitor is for `sweep`.
+        """
+        self.socket.setsockopt(zmq.IPV6, int(":" in host))
         self.socket.bind(f"tcp://{bracketed(host)}:*")
         return int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
-    def dial(self, address: str, keys: tuple[bytes, bytes, bytes] | tuple[str, str]) -> None:
-        """Connect with (server's key, own key, own secret), or with a name and password."""
+    def dial(self, route: Route, port: int, keys: tuple[bytes, bytes, bytes] | tuple[str, str]) -> None:
+        """Connect with (server's key, own key, own secret), or with a name and password; from the route's source.
+
+        On macOS libzmq can bind to the source address only, on Linux to its interface too.
+        """
         if len(keys) == 3:
             for option, key in zip((zmq.CURVE_SERVERKEY, zmq.CURVE_PUBLICKEY, zmq.CURVE_SECRETKEY), keys, strict=True):
                 self.socket.setsockopt(option, key)
         else:
             for option, word in zip((zmq.PLAIN_USERNAME, zmq.PLAIN_PASSWORD), keys, strict=True):
                 self.socket.setsockopt_string(option, word)
-        self.socket.connect(address)
+        self.socket.setsockopt(zmq.IPV6, int(":" in route.target))
+        if interface := bindable(route):
+            self.socket.setsockopt_string(zmq.BINDTODEVICE, interface)
+        self.socket.connect(f"tcp://{bracketed(route.source)}:0;{bracketed(on_our_link(route))}:{port}")
 
     def close(self, linger_ms: int = 0) -> None:
         self.socket.monitor(None, 0)

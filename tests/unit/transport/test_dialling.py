@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 
@@ -10,7 +11,18 @@ import psutil
 import pytest
 
 from nova.transport import dialling
-from nova.transport.dialling import IP_BOUND_IF, IPV6_BOUND_IF, bind_to_interface, device, sockaddr, target, unreachable
+from nova.transport.dialling import (
+    IP_BOUND_IF,
+    IPV6_BOUND_IF,
+    bind_to_interface,
+    bindable,
+    device,
+    refusal,
+    sockaddr,
+    target,
+    unreachable,
+    way,
+)
 from nova.transport.routes import Route
 
 LIMIT_S = 5.0
@@ -44,7 +56,7 @@ def test_a_connection_to_this_machine_s_own_address_needs_no_interface() -> None
         if entry.family == socket.AF_INET and psutil.net_if_stats()[name].isup
     ]
     for host in own:
-        assert device(Route(host, host)) == ""
+        assert device(Route(host, host)) == bindable(Route(host, host)) == ""
         assert connect(Route(host, host)) == host
 
 
@@ -66,6 +78,22 @@ def test_a_link_local_ipv6_address_is_dialled_on_the_link_of_its_source() -> Non
 def test_an_interface_that_went_away_is_an_os_error() -> None:
     with pytest.raises(OSError, match="interface"):
         sockaddr("fe80::1%no-such-if", 1)
+
+
+def test_a_refused_dial_has_its_reason_and_one_that_is_taken_has_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert refusal(Route("127.0.0.1", "127.0.0.1"), port) == ""
+    assert refusal(Route("127.0.0.1", "127.0.0.1"), port) == os.strerror(errno.ECONNREFUSED)
+    assert "address" in refusal(Route("203.0.113.9", "127.0.0.1"), port)  # not an address of ours
+
+
+def test_a_connection_tells_its_addresses_and_interface_and_an_ended_one_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname(), LIMIT_S)
+        assert way(sock).startswith("127.0.0.1 from 127.0.0.1 over lo")
+        sock.close()
+        assert way(sock) == "a connection that has ended"
 
 
 class Recorder:
