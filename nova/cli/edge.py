@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import closing
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 import typer
@@ -20,12 +20,17 @@ def _problem(reason: str) -> Output:
     return Problem(error=reason)
 
 
+Result = TypeVar("Result", bound=Output)
+
 Tell = Callable[[str], Output]
 """From why a command failed to what it prints as JSON then."""
 
 
-def run(work: Coroutine[Any, Any, Output], json: bool, tell: Tell = _problem) -> None:
-    """Run a command to its end. A NovaError is told in one line, and as JSON where JSON was asked for."""
+def run(work: Coroutine[Any, Any, Result], json: bool, tell: Tell = _problem) -> Result:
+    """Run a command to its end; its result is printed where JSON was asked for, and returned.
+
+    A NovaError is told in one line, and as JSON where JSON was asked for.
+    """
     _quiet_logs()
     try:
         result = _interruptible(work)
@@ -36,6 +41,7 @@ def run(work: Coroutine[Any, Any, Output], json: bool, tell: Tell = _problem) ->
         raise typer.Exit(interrupt.INTERRUPTED) from None
     if json:
         emit(result)
+    return result
 
 
 def fail(error: NovaError, json: bool, tell: Tell = _problem) -> NoReturn:
@@ -47,7 +53,7 @@ def fail(error: NovaError, json: bool, tell: Tell = _problem) -> NoReturn:
     raise typer.Exit(1) from None
 
 
-def _interruptible(work: Coroutine[Any, Any, Output]) -> Output:
+def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     """SIGTERM and Ctrl-C cancel the work once, so that it cleans up; a second one has no further effect."""
     with closing(work), asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -56,7 +62,7 @@ def _interruptible(work: Coroutine[Any, Any, Output]) -> Output:
             return loop.run_until_complete(task)
 
 
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Output]) -> None:
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
     """Through the loop, which may be asleep, and which must not be changed in the middle of a step."""
     loop.call_soon_threadsafe(task.cancel)
 

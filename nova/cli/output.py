@@ -9,6 +9,7 @@ import sys
 
 import msgspec
 
+from nova.testing.report import Report
 from nova.transport.manual import Option
 from nova.wire.values import (
     AttachmentOffer,
@@ -107,6 +108,13 @@ class Scaffold(Output, frozen=True, kw_only=True):
     files: list[str]
 
 
+class Checked(Output, frozen=True, kw_only=True):
+    """`nova transports check --json`. `nodes` are those of --on, none for processes of this machine."""
+
+    nodes: list[str]
+    report: Report
+
+
 class Keys(Output, frozen=True, kw_only=True):
     """`nova keys ... --json`: our own public keys and those we trust, by name."""
 
@@ -139,6 +147,7 @@ OUTPUTS: dict[str, type[Output]] = {
     "explain": Explanation,
     "transports": Transports,
     "transports-new": Scaffold,
+    "transports-check": Checked,
     "keys": Keys,
     "model": Model,
     "problem": Problem,

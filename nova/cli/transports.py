@@ -9,8 +9,10 @@ import typer
 
 from nova.cli import edge, options, scaffold
 from nova.cli.inventory import inventory
-from nova.cli.output import Scaffold, Transports, emit
+from nova.cli.output import Checked, Scaffold, Transports, emit
+from nova.cli.remote import connect
 from nova.cli.show import out
+from nova.cli.show_check import Progress, summary
 from nova.cli.show_transports import transports
 from nova.config.load import load
 from nova.errors import NovaError
@@ -51,3 +53,50 @@ def new(
     out.print(f"wrote {len(files)} files to {folder}. Go on with:", markup=False, soft_wrap=True)
     for line in (f"cd {folder}", "pip install -e '.[test]'", "python -m pytest", f"nova transports check {name}"):
         out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="The transport's name.")],
+    on: Annotated[str, typer.Option(help="Nodes of the running cluster, as in a,b; empty stays on this machine.")] = "",
+    slow: Annotated[bool, typer.Option(help="Also the cases that need much time or memory.")] = False,
+    config: options.Config = None,
+    set_: options.Set = None,
+    json: options.Json = False,
+) -> None:
+    """Hold a transport to the contract, case by case. The exit status is 1 when it breaks a clause."""
+    nodes = [node.strip() for node in on.split(",")] if on else []
+    with Progress(quiet=json) as progress:
+        if nodes:
+            checked = edge.run(_checked_on(nodes, name, slow, config, set_ or [], progress), json)
+        else:
+            checked = _checked_here(name, slow, config, set_ or [], progress, json)
+    if not json:
+        out.print(summary(checked.report))
+    if checked.report.count("failed"):
+        raise typer.Exit(1)
+
+
+def _checked_here(
+    name: str, slow: bool, config: Path | None, settings: list[str], progress: Progress, json: bool
+) -> Checked:
+    """Not on an event loop, so that an interrupt ends the case under way, with its processes, at once."""
+    from nova.cli import check as kit  # importing all cases takes a while
+
+    try:
+        report = kit.here(name, load(config, settings).transport, slow, progress)
+    except NovaError as error:
+        edge.fail(error, json)
+    checked = Checked(nodes=[], report=report)
+    if json:
+        emit(checked)
+    return checked
+
+
+async def _checked_on(
+    nodes: list[str], name: str, slow: bool, config: Path | None, settings: list[str], progress: Progress
+) -> Checked:
+    from nova.cli import check as kit  # importing all cases takes a while
+
+    async with connect(config, settings) as client:
+        return Checked(nodes=nodes, report=await kit.on(client, name, nodes, slow, progress))

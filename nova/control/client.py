@@ -18,6 +18,8 @@ from nova.ids import new_request_id
 from nova.wire.messages import (
     Abandon,
     Accepted,
+    CheckQuery,
+    CheckReply,
     Completed,
     ExplainQuery,
     ExplainReply,
@@ -35,9 +37,9 @@ GRACE_S = 2.0
 """What the coordinator's word on a passed deadline may take to come."""
 
 GenerateEvent = Accepted | Piece | Completed
-_Answer = Accepted | Piece | Completed | Failed | StatusReply | ExplainReply
-_LAST = (Completed, Failed, StatusReply, ExplainReply)
-_Reply = TypeVar("_Reply", StatusReply, ExplainReply)
+_Answer = Accepted | Piece | Completed | Failed | StatusReply | ExplainReply | CheckReply
+_LAST = (Completed, Failed, StatusReply, ExplainReply, CheckReply)
+_Reply = TypeVar("_Reply", StatusReply, ExplainReply, CheckReply)
 
 
 class Client:
@@ -119,12 +121,26 @@ class Client:
         request = new_request_id()
         return await self._ask(ExplainQuery(request), request, "explanation", ExplainReply, deadline_s)
 
+    async def check(self, query: CheckQuery, deadline_s: float) -> CheckReply:
+        """One case of the conformance kit on the nodes of the cluster; leaving early ends it there.
+
+        Raises ControlError with the coordinator's reason, NodeLost, or RequestTimeout after `deadline_s` seconds.
+        """
+        try:
+            return await self._ask(query, query.request, "end of the case", CheckReply, deadline_s)
+        except asyncio.CancelledError:
+            with suppress(NodeLost):  # gone, and the case with it
+                self.spoke.send(Abandon(query.request))
+            raise
+
     async def _ask(self, query: Message, request: str, awaited: str, reply: type[_Reply], deadline_s: float) -> _Reply:
         self._open(query, request, awaited, deadline_s)
         try:
             answer = await self._answer(request)
         finally:
             self._close(request)
+        if isinstance(answer, Failed):
+            raise ControlError(answer.reason)
         if not isinstance(answer, reply):
             raise ProtocolError(f"{self._peer} answered {type(query).__name__} with {type(answer).__name__}")
         return answer

@@ -25,7 +25,7 @@ _REMEMBERED = 256
 
 SAYS: dict[str, frozenset[type[m.Message]]] = {
     "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Tokens, m.Offers}),
-    "client": frozenset({m.Generate, m.Abandon, m.StatusQuery, m.ExplainQuery}),
+    "client": frozenset({m.Generate, m.Abandon, m.StatusQuery, m.ExplainQuery, m.CheckQuery}),
 }
 """What each role may say once its session stands, besides Heartbeat and Goodbye."""
 

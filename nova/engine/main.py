@@ -54,6 +54,10 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
     from nova.engine.stages import load
 
     key, spec = start.engine, start.spec
+    if spec.check:
+        from nova.engine.check import check
+
+        return check(line, start)
     formed = joined(line, key, spec)
     if formed is not None:
         ending.callback(formed[0].abort)

@@ -5,7 +5,7 @@
                  engine -> daemon -> coordinator: EngineState, Gather, Tokens
                  coordinator -> daemon -> engine: Gathered, Begin, Cancel
     client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon
-                 StatusQuery -> StatusReply;  ExplainQuery -> ExplainReply
+                 StatusQuery -> StatusReply;  ExplainQuery -> ExplainReply;  CheckQuery -> CheckReply | Failed
 
 Times are seconds unless a name ends in _ns, _us or _ms; sizes are bytes.
 """
@@ -23,6 +23,7 @@ from nova.wire.values import (
     LinkMeasure,
     NodeFacts,
     NodeStatus,
+    RankResult,
     Sampling,
     Share,
     StageShare,
@@ -263,6 +264,23 @@ class ExplainReply(Message, frozen=True):
     attempts: list[AttemptReport]
 
 
+class CheckQuery(Message, frozen=True):
+    """Run one case of the conformance kit, its rank r on `nodes[r]`, and give it up after `limit_s`."""
+
+    request: str
+    transport: str
+    case: str
+    nodes: list[str]
+    limit_s: float
+
+
+class CheckReply(Message, frozen=True):
+    """What came of a case, by rank."""
+
+    request: str
+    ranks: list[RankResult]
+
+
 KINDS: dict[int, type[Message]] = {
     1: Hello,
     2: Welcome,
@@ -289,5 +307,7 @@ KINDS: dict[int, type[Message]] = {
     37: StatusReply,
     38: ExplainQuery,
     39: ExplainReply,
+    40: CheckQuery,
+    41: CheckReply,
 }
 """The wire code of every message; a code is never used again for another one (19 was)."""

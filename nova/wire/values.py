@@ -87,7 +87,8 @@ class EngineSpec(Record, frozen=True):
     """All that an engine needs to take its place in a group.
 
     `hosts` are the addresses of its node that the transport may use, best first. `side` names the transport that
-    carries headers where `transport` moves arrays only, "" where it moves bytes.
+    carries headers where `transport` moves arrays only, "" where it moves bytes. `check` names a case of the
+    conformance kit, which the engine runs instead of serving.
     """
 
     model: str
@@ -109,6 +110,7 @@ class EngineSpec(Record, frozen=True):
     side: str = ""
     side_options: dict[str, Any] = {}
     side_hosts: list[str] = []
+    check: str = ""
 
 
 class StageShare(Record, frozen=True):
@@ -203,3 +205,12 @@ class AttemptReport(Record, frozen=True):
     phases: list[PhaseTime] = []
     links: list[LinkReport] = []
     trial: bool = False
+
+
+class RankResult(Record, frozen=True):
+    """One rank of a case. `result` is a `nova.testing.report.CaseResult` as JSON, "" where its engine ended without
+    one; `ended` says how it ended."""
+
+    node: str
+    result: str
+    ended: str

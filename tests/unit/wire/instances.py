@@ -27,6 +27,8 @@ def of_type(declared: inspect.Type) -> st.SearchStrategy[Any]:
             return st.binary(max_size=8)
         case inspect.NoneType():
             return st.none()
+        case inspect.LiteralType(values=values):
+            return st.sampled_from(values)
         case inspect.AnyType():
             return st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=4) | st.lists(st.integers(0, 9))
         case inspect.ListType(item_type=item):

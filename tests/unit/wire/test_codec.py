@@ -20,7 +20,7 @@ CODES = {
     "StartEngine": 10, "StopEngine": 11, "EngineState": 12, "EngineExited": 13, "Gather": 14, "Gathered": 15,
     "Begin": 16, "Cancel": 17, "Tokens": 18,
     "Generate": 30, "Abandon": 31, "Accepted": 32, "Piece": 33, "Completed": 34, "Failed": 35, "StatusQuery": 36,
-    "StatusReply": 37, "ExplainQuery": 38, "ExplainReply": 39,
+    "StatusReply": 37, "ExplainQuery": 38, "ExplainReply": 39, "CheckQuery": 40, "CheckReply": 41,
 }  # fmt: skip
 """As they went out into the world. A line is only ever added."""
 
