@@ -15,6 +15,7 @@ from nova.log import setup
 
 BENCHES = {
     "blas": "what a preloaded OpenBLAS is worth to MLX on Linux",
+    "forming": "two hundred formings in a row, most of them with a fault, against their limits",
     "sequential": "two nodes with one core each beside mlx_lm in one process, and emulated stages against their bound",
     "start": "how long a second start takes before the model loads",
     "transport": "a tensor there and back over each transport, beside a bare socket and a bare ZeroMQ pair",
