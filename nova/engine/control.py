@@ -10,11 +10,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 import zmq
@@ -42,6 +44,13 @@ MAX_ROUNDS = 256
 MAX_BLOB_BYTES = 192 << 10
 """Of a plugin's all-gathers in one forming. The cards of two transports fit into a blob, and sixteen blobs into a
 message (`nova.wire.codec.MAX_BODY_BYTES`)."""
+
+
+def end_with_children() -> NoReturn:
+    """The daemon is gone, so nobody else would end what a plugin has started."""
+    if os.getpgrp() == os.getpid():  # as its daemon started it
+        os.killpg(0, signal.SIGKILL)
+    os._exit(DAEMON_IS_GONE)
 
 
 @dataclass
@@ -131,7 +140,7 @@ class ControlLine:
         while True:
             ready = dict(poller.poll(max(0, round((due - time.monotonic()) * 1000))))
             if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
-                os._exit(DAEMON_IS_GONE)
+                end_with_children()
             if time.monotonic() >= due:
                 faulthandler.dump_traceback_later(ORPHAN_S, exit=True)  # its clock is C, and begins anew
                 since, now = self.busy_since, time.monotonic()

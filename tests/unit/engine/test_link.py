@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from nova.clock import Deadline
 from nova.engine.control import Transfers
 from nova.engine.lanes import Lanes
-from nova.engine.link import Limits, Link, LinkFailed, Received, bytes_of
+from nova.engine.link import MAX_WAITING, Limits, Link, LinkFailed, Received, bytes_of
 from nova.engine.schedule import window
-from nova.errors import LengthMismatch, PeerLost, ProtocolError
-from nova.transport.memory import MemoryGroup
+from nova.errors import EngineError, LengthMismatch, PeerLost, ProtocolError, TransferTimeout
+from nova.transport.api import Buffer, WritableBuffer
+from nova.transport.memory import Hub, MemoryGroup
 from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind, layout
-from tests.unit.engine.ranks import WAIT_S, groups
+from tests.unit.engine.ranks import WAIT_S, groups, seat
 
 LIMIT = 4096
 
@@ -141,6 +143,109 @@ def test_a_malformed_header_ends_the_link_with_its_reason(
     failure = pair.failure()
     assert isinstance(failure.error, error)
     assert why in str(failure.error)
+
+
+class Hostile(MemoryGroup):
+    """Raises `error` in every call."""
+
+    error: BaseException
+
+    def send(self, parts: Sequence[Buffer], dst: int, deadline: Deadline) -> None:
+        raise self.error
+
+    def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
+        raise self.error
+
+
+def hostile(error: BaseException) -> tuple[Link, queue.SimpleQueue[object]]:
+    """A link over a group that raises."""
+    group = Hostile(Hub(), seat(0, 2), 1 << 20)
+    group.error = error
+    inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+    return Link(Lanes(group), inbox, Transfers(), Limits(5.0, LIMIT, 0)), inbox
+
+
+FOREIGN = [ValueError("what"), SystemExit(0), KeyboardInterrupt(), GeneratorExit()]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+def test_whatever_a_transport_raises_in_a_receive_ends_the_link_with_it(error: BaseException) -> None:
+    link, inbox = hostile(error)
+    link.start()
+    got = inbox.get(timeout=WAIT_S)
+    assert isinstance(got, LinkFailed)
+    assert isinstance(got.error, EngineError)
+    assert str(got.error).startswith(f"the transport raised {type(error).__name__}")
+    assert str(got.error).endswith("in a receive from rank 1")
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+def test_whatever_a_transport_raises_in_a_send_is_an_error_of_the_engine(error: BaseException) -> None:
+    link, _ = hostile(error)
+    with pytest.raises(EngineError, match=rf"^the transport raised {type(error).__name__}.* in a send to rank 1$"):
+        link.send(header(mx.zeros((0,)), "float32"), mx.zeros((0,)))
+
+
+def test_a_transport_s_own_errors_are_passed_on_as_they_are() -> None:
+    link, inbox = hostile(lost := PeerLost(1, "gone"))
+    with pytest.raises(PeerLost) as told:
+        link.send(header(mx.zeros((0,)), "float32"), mx.zeros((0,)))
+    assert told.value is lost
+    link.start()
+    got = inbox.get(timeout=WAIT_S)
+    assert isinstance(got, LinkFailed)
+    assert got.error is lost
+
+
+def test_a_timeout_before_the_deadline_ends_the_link_instead_of_being_asked_again_for_ever() -> None:
+    link, inbox = hostile(TransferTimeout("too late"))
+    link.start()
+    got = inbox.get(timeout=WAIT_S)
+    assert isinstance(got, LinkFailed)
+    assert str(got.error) == "the transport gave up before its deadline: too late"
+
+
+def test_a_flood_of_chunks_without_a_tensor_ends_the_link(pair: Pair) -> None:
+    empty = mx.zeros((0,), mx.uint32)
+    for _ in range(MAX_WAITING + 1):
+        pair.sender.send(header(empty, "uint32"), empty)
+    pair.receiver._thread.join(WAIT_S)
+    for _ in range(MAX_WAITING):
+        pair.get()
+    assert isinstance(pair.failure().error, ProtocolError)
+
+
+class Careless(MemoryGroup):
+    """Gives another array than the one that came."""
+
+    careless: Callable[[mx.array], mx.array]
+
+    def recv_array(self, shape: Sequence[int], dtype: Any, src: int, deadline: Deadline) -> Any:
+        return self.careless(super().recv_array(shape, dtype, src, deadline))
+
+
+@pytest.mark.parametrize(
+    ("careless", "came"),
+    [
+        (lambda array: array.astype(mx.float32), "float32 (1, 3, 8)"),
+        (lambda array: array.reshape(3, 8), "float16 (3, 8)"),
+    ],
+    ids=["dtype", "shape"],
+)
+def test_an_array_other_than_announced_ends_the_link(careless: Callable[[mx.array], mx.array], came: str) -> None:
+    hub = Hub()
+    first, second = MemoryGroup(hub, seat(0, 2), 1 << 20), Careless(hub, seat(1, 2), 1 << 20)
+    second.careless = careless
+    inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+    receiver = Link(Lanes(second, second), inbox, Transfers(), Limits(5.0, LIMIT, 0))
+    receiver.start()
+    tensor = pattern("float16")
+    Link(Lanes(first, first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0)).send(
+        header(tensor, "float16"), tensor
+    )
+    got = inbox.get(timeout=WAIT_S)
+    assert isinstance(got, LinkFailed)
+    assert came in str(got.error)
 
 
 def test_the_end_of_the_peer_ends_the_link_with_peer_lost(pair: Pair) -> None:

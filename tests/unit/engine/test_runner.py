@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
+import mlx.core as mx
 import pytest
 
 from nova.engine.emulated import TEXT, EmulatedStage
-from nova.engine.runner import Stage
+from nova.engine.link import Link
+from nova.engine.runner import Runner, Stage
 from nova.errors import EngineError, PeerLost
 from nova.model.stage import load_stage
 from nova.plan.profiles import Profile
 from nova.wire.messages import Goodbye, StopEngine
+from nova.wire.tensor import Header
 from nova.wire.values import Sampling
 from tests.support.tiny import make_tiny
-from tests.unit.engine.ranks import Pipeline, tokens
+from tests.unit.engine.ranks import Pipeline, Said, spec, tokens
 
 PROMPT = [5, 80, 33, 61, 7, 120, 9, 44, 3, 99, 210]
 LAYERS = 2
@@ -153,6 +157,22 @@ def test_the_death_of_the_peer_ends_the_loop_with_its_error() -> None:
     pipeline._groups[0].abort()
     with pytest.raises(PeerLost, match="rank 0"):
         pipeline._rank(1)
+
+
+class Swallowing:
+    """A link whose chunks never come back."""
+
+    def send(self, header: Header, tensor: mx.array) -> None:
+        pass
+
+
+def test_a_chunk_that_never_comes_back_ends_the_engine_and_not_its_next_request_too() -> None:
+    pipeline = Pipeline(emulated())
+    described, line = spec(2), Said(pipeline.driver, pipeline.said)
+    last = Runner(pipeline.key(1), described, pipeline.stages[1](), cast("Link", Swallowing()), line, round_s=0.05)
+    pipeline.begin(1, PROMPT)
+    with pytest.raises(EngineError, match=r"3 chunks are under way and none has come back for 0\.1 s"):
+        last.run()
 
 
 def test_stop_gives_its_reason_back() -> None:

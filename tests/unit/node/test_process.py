@@ -15,7 +15,6 @@ import pytest
 
 from nova.clock import monotonic
 from nova.config.schema import Control, Engine, NodeConfig
-from nova.engine.control import DAEMON_IS_GONE
 from nova.errors import EngineError
 from nova.node.agent import NodeAgent
 from nova.node.enginelog import TAIL_LINES, WINDOW_LINES, WINDOW_S
@@ -100,7 +99,7 @@ def test_an_engine_whose_daemon_is_gone_ends_by_itself_within_a_second() -> None
         await one.heard.wait()
         closed = monotonic()
         one.engine._lifeline.close()
-        assert await ending == DAEMON_IS_GONE
+        assert await ending == -signal.SIGKILL
         assert monotonic() - closed < 1.0
 
     life(test)
@@ -203,6 +202,13 @@ async def child_of(one: Nursery) -> psutil.Process:
     return psutil.Process(int(said.split()[1]))
 
 
+async def silence(one: Nursery) -> None:
+    """Until the engine's heartbeat, one each 0.5 s, has stopped."""
+    await one.heard.wait()
+    while one.engine.watch.heard is None or monotonic() < one.engine.watch.heard + 0.8:
+        await asyncio.sleep(0.05)
+
+
 def test_what_an_engine_started_ends_with_it(engine_does: Callable[[str], None]) -> None:
     async def test(one: Nursery) -> None:
         await one.spawn()
@@ -213,6 +219,33 @@ def test_what_an_engine_started_ends_with_it(engine_does: Callable[[str], None])
         assert await asyncio.to_thread(psutil.wait_procs, [child], 5.0) == ([child], [])
 
     engine_does(LEAVES_A_CHILD.format(own_session=False))
+    life(test)
+
+
+def test_what_an_engine_started_ends_with_its_daemon_too(engine_does: Callable[[str], None]) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        child = await child_of(one)
+        one.engine._lifeline.close()
+        assert await asyncio.to_thread(psutil.wait_procs, [child], 5.0) == ([child], [])
+        await one.engine.supervise()
+
+    engine_does(LEAVES_A_CHILD.format(own_session=False))
+    life(test)
+
+
+def test_an_engine_that_cannot_see_that_its_daemon_is_gone_ends_all_the_same(
+    engine_does: Callable[[str], None],
+) -> None:
+    async def test(one: Nursery) -> None:
+        await one.spawn()
+        ending = asyncio.create_task(one.engine.supervise())
+        await silence(one)
+        one.engine._lifeline.close()
+        assert await ending == 1
+        assert any(line.startswith("Timeout (") for line in one.engine.tail), one.engine.tail
+
+    engine_does("import nova.engine.control as c; c.ORPHAN_S = 1.2" + HOLDS_THE_GIL.replace("1.5", "0.6"))
     life(test)
 
 
@@ -270,9 +303,7 @@ def test_sigterm_ends_an_engine_whose_gil_is_held(engine_does: Callable[[str], N
     async def test(one: Nursery) -> None:
         await one.spawn()
         ending = asyncio.create_task(one.engine.supervise())
-        await one.heard.wait()
-        while one.engine.watch.heard is None or monotonic() < one.engine.watch.heard + 0.8:  # it sends one each 0.5 s
-            await asyncio.sleep(0.05)
+        await silence(one)
         one.engine.stop()
         assert one.engine.why(await ending) == "killed by SIGTERM"
 
