@@ -12,7 +12,10 @@ from pathlib import Path
 
 @contextmanager
 def described(rank: int, hosts: Sequence[Sequence[str]], verbose: bool) -> Iterator[None]:
-    """The environment of `rank`, with a host file that only this user can read; both are as before afterwards."""
+    """The environment of `rank`, with a host file that only this user can read; both are as before afterwards.
+
+    A process that is killed inside MLX's init leaves the file, which holds addresses only, in the temporary folder.
+    """
     descriptor, path = tempfile.mkstemp(prefix="nova-ring-", suffix=".json")
     values = {"MLX_HOSTFILE": path, "MLX_RANK": str(rank), "MLX_RING_VERBOSE": "1" if verbose else None}
     before = {name: os.environ.get(name) for name in values}

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 BARRIER = 64
 """int32s of the first sum: more elements than ranks."""
 
-ONCE = "this process has formed a ring before, and MLX forms one per process"
+ONCE = "this process has begun a ring before, and MLX forms one per process"
 
 _formed = threading.Lock()
 """Taken before the first init of this process and never released: MLX would hand out the same group again."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 import pytest
@@ -15,11 +16,22 @@ from nova.clock import Deadline
 from nova.errors import FormingFailed, TransportUnavailable
 from nova.transport.api import Seat
 
-FIRST = 48210
-
 
 def opened(hosts: Sequence[str] = ("127.0.0.1",), size: int = 2, ports: str = "49500-49999") -> RingEndpoint:
     return RingTransport(RingConfig(ports)).open(Seat("test", 1, 0, size, b"t" * 32, tuple(hosts)))
+
+
+@contextmanager
+def held(*hosts: str) -> Iterator[int]:
+    """A port that another program holds on these addresses; the one after it is free."""
+    for port in range(21000, 29000, 2):  # outgoing connections take theirs above these
+        with ExitStack() as undo, suppress(OSError):
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            for host in hosts:
+                undo.enter_context(socket.create_server((host, port)))
+            yield port
+            return
+    raise AssertionError("no port is free")
 
 
 def listed(endpoint: RingEndpoint) -> list[tuple[str, int]]:
@@ -48,17 +60,17 @@ def test_the_card_lists_each_ipv4_address_with_a_port_that_can_be_dialled_at_onc
 
 
 def test_a_port_that_another_program_holds_is_passed_over() -> None:
-    with socket.create_server(("127.0.0.1", FIRST)), socket.create_server(("127.0.0.1", FIRST + 2)):
-        endpoint = opened(ports=f"{FIRST}-{FIRST + 2}")
-        assert listed(endpoint) == [("127.0.0.1", FIRST + 1)]
+    with held("127.0.0.1") as port:
+        endpoint = opened(ports=f"{port}-{port + 1}")
+        assert listed(endpoint) == [("127.0.0.1", port + 1)]
         endpoint.close()
 
 
 def test_a_range_without_a_free_port_is_named_and_nothing_is_left_open() -> None:
-    with socket.create_server(("127.0.0.2", FIRST)):
-        with pytest.raises(TransportUnavailable, match=rf"no port of {FIRST}-{FIRST} is free on 127\.0\.0\.2"):
-            opened(["127.0.0.1", "127.0.0.2"], ports=f"{FIRST}-{FIRST}")
-        socket.create_server(("127.0.0.1", FIRST)).close()
+    with held("127.0.0.2") as port:
+        with pytest.raises(TransportUnavailable, match=rf"no port of {port}-{port} is free on 127\.0\.0\.2"):
+            opened(["127.0.0.1", "127.0.0.2"], ports=f"{port}-{port}")
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_opening_without_an_ipv4_address_is_refused() -> None:

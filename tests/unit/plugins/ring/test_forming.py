@@ -51,7 +51,7 @@ def test_a_second_ring_in_one_process_is_refused_at_once() -> None:
     with ring(2) as members:
         answer = members[0].does("open again")
         assert answer["error"] == "TransportUnavailable"
-        assert "this process has formed a ring before" in answer["text"]
+        assert "this process has begun a ring before" in answer["text"]
 
 
 def test_a_rank_that_is_stopped_is_named_by_the_limit_before_mlx_begins() -> None:
@@ -90,8 +90,9 @@ def test_a_rank_that_is_dead_is_refused_at_once_and_named() -> None:
 
 def test_a_rank_with_another_ticket_is_refused() -> None:
     with Rank(0, 2) as ours, Rank(1, 2, ticket="x" * 32) as other:
-        for answer in form([ours, other]).values():
-            assert "does not hold this group's ticket" in answer["text"]
+        answers = form([ours, other])
+        assert [answer["error"] for answer in answers.values()] == ["FormingFailed"] * 2
+        assert any("does not hold this group's ticket" in answer["text"] for answer in answers.values())
 
 
 def test_a_rendezvous_that_fails_is_the_reason() -> None:

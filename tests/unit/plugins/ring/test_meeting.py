@@ -147,9 +147,10 @@ def test_a_listener_without_this_generation_s_ticket_is_a_stranger(other: Seat) 
     a, b = listening(), listening()
     with sides() as start:
         first, second = start(seat(0), a, at(b), config=QUICK), start(other, b, at(a), config=QUICK)
-        for side in (first, second):
-            with pytest.raises(FormingFailed, match="does not hold this group's ticket"):
-                side.result.result(LIMIT_S)
+        failures = [side.result.exception(LIMIT_S) for side in (first, second)]
+    assert all(isinstance(failure, FormingFailed) for failure in failures)
+    # Whoever sees it first closes its listener, and the other may only see that.
+    assert any("does not hold this group's ticket" in str(failure) for failure in failures)
 
 
 def test_whoever_closes_every_connection_is_dialled_again_until_the_limit() -> None:

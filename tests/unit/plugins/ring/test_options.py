@@ -33,13 +33,18 @@ def test_each_ipv4_address_of_this_machine_is_an_attachment_in_order() -> None:
 
 
 def test_without_an_ipv4_address_the_reason_names_what_there_is() -> None:
-    with pytest.raises(TransportUnavailable, match=r"IPv4 only: .*fe80::1%en5, mini\.local"):
+    with pytest.raises(TransportUnavailable, match=r"IPv4 only, and not to fe80::1%en5, mini\.local: put an IPv4"):
         RingTransport(RingConfig()).probe(["fe80::1%en5", "mini.local"])
 
 
 def test_an_ipv4_address_of_another_machine_is_refused_by_name() -> None:
-    with pytest.raises(TransportUnavailable, match=r"198\.51\.100\.7 is not an address of this machine"):
-        RingTransport(RingConfig()).probe(["198.51.100.7"])
+    with pytest.raises(TransportUnavailable, match=r"198\.51\.100\.7 is not an address of this machine.* not to ::1"):
+        RingTransport(RingConfig()).probe(["198.51.100.7", "::1"])
+
+
+def test_a_node_without_any_address_is_told_to_give_one() -> None:
+    with pytest.raises(TransportUnavailable, match="this node has no address: put an IPv4 address"):
+        RingTransport(RingConfig()).probe([])
 
 
 @pytest.mark.parametrize("old", ["0.31.2", "0.32.0", "0.9"])
