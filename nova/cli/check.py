@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
@@ -12,7 +13,7 @@ import msgspec
 from nova.cli.show_check import Progress
 from nova.config.schema import Transport as Policy
 from nova.control.client import Client
-from nova.errors import ConfigError, NoTransport, ProtocolError
+from nova.errors import ConfigError, NoTransport, ProtocolError, TransportUnavailable
 from nova.ids import new_request_id
 from nova.node.addresses import resolve
 from nova.node.probechild import probe
@@ -31,23 +32,44 @@ START_S = 120.0
 """s; what starting and ending a case's engines may take at most, beside the case itself."""
 
 
-def here(name: str, policy: Policy, slow: bool, progress: Progress) -> Report:
-    """Every case, each rank a process of this machine. Raises NoTransport and ConfigError."""
+@dataclass(frozen=True)
+class Wanted:
+    """Which cases: those whose names begin with one of `prefixes`, all where there are none; the slow ones too."""
+
+    prefixes: Sequence[str] = ()
+    slow: bool = False
+
+    def cases(self) -> list[Case]:
+        """Raises ConfigError when it is none."""
+        found = [
+            case
+            for case in CASES.values()
+            if (self.slow or not case.slow) and case.name.startswith(tuple(self.prefixes) or "")
+        ]
+        if not found:
+            clauses = ", ".join(dict.fromkeys(case.clause for case in CASES.values()))
+            raise ConfigError(f"--case: no case begins with {' or '.join(self.prefixes)}; clauses are {clauses}")
+        return found
+
+
+def here(name: str, policy: Policy, wanted: Wanted, progress: Progress) -> Report:
+    """Every case, each rank a process of this machine. Raises TransportUnavailable and ConfigError."""
+    cases = wanted.cases()
     offer, hosts = asyncio.run(_offer(name, policy))
     caps = _caps([offer])
     harness = Harness(
         name, policy.options.get(name, {}), ranks_as="processes", expect=caps, hosts=tuple(hosts), limit_s=float("inf")
     )
-    results = [progress.told(harness.run(progress.begins(case))) for case in _cases(slow)]
+    results = [progress.told(harness.run(progress.begins(case))) for case in cases]
     return Report(name, offer.version, names(caps), results)
 
 
-async def on(client: Client, name: str, nodes: Sequence[str], slow: bool, progress: Progress) -> Report:
+async def on(client: Client, name: str, nodes: Sequence[str], wanted: Wanted, progress: Progress) -> Report:
     """Every case, each rank an engine of one of the nodes. Raises ConfigError, NoTransport and ControlError."""
     offers = _offers(await client.status(), name, nodes)
     caps = _caps(offers)
     results = []
-    for case in _cases(slow):
+    for case in wanted.cases():
         progress.begins(case)
         why = case.missing(caps) or (f"takes {case.ranks} nodes" if case.ranks > len(nodes) else "")
         skipped = CaseResult(name, offers[0].version, case.name, case.clause, "skipped", why)
@@ -85,13 +107,14 @@ async def _run(client: Client, case: Case, name: str, nodes: Sequence[str], caps
 
 
 async def _offer(name: str, policy: Policy) -> tuple[TransportOffer, list[str]]:
-    """What the transport's probe says here, and for which addresses. Raises NoTransport and ConfigError."""
+    """What the transport's probe says here, and for which addresses. Raises TransportUnavailable and ConfigError."""
     hosts = (await resolve(policy.hosts)).addresses
     answer = await probe(Request(name, policy.options.get(name, {}), hosts, policy.probe_s))
     if answer.wrong_option:
         raise ConfigError(answer.wrong_option)
     if answer.offer is None or answer.offer.unavailable is not None:
-        raise NoTransport({name: answer.raised if answer.offer is None else answer.offer.unavailable or ""})
+        why = answer.raised if answer.offer is None else answer.offer.unavailable
+        raise TransportUnavailable(f"{name} cannot be checked here: {why}")
     return answer.offer, hosts
 
 
@@ -116,7 +139,3 @@ def _offers(status: StatusReply, name: str, nodes: Sequence[str]) -> list[Transp
 
 def _caps(offers: Sequence[TransportOffer]) -> Caps:
     return reduce(or_, (Caps[name] for name in offers[0].caps), Caps(0))
-
-
-def _cases(slow: bool) -> list[Case]:
-    return [case for case in CASES.values() if slow or not case.slow]

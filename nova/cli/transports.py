@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from nova.cli.show_check import Progress, summary
 from nova.cli.show_transports import transports
 from nova.config.load import load
 from nova.errors import NovaError
+
+if TYPE_CHECKING:
+    from nova.cli.check import Wanted
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -59,18 +62,24 @@ def new(
 def check(
     name: Annotated[str, typer.Argument(help="The transport's name.")],
     on: Annotated[str, typer.Option(help="Nodes of the running cluster, as in a,b; empty stays on this machine.")] = "",
+    case: Annotated[
+        list[str] | None, typer.Option(help="Only cases whose names begin so, as T or F8_; may be repeated.")
+    ] = None,
     slow: Annotated[bool, typer.Option(help="Also the cases that need much time or memory.")] = False,
     config: options.Config = None,
     set_: options.Set = None,
     json: options.Json = False,
 ) -> None:
     """Hold a transport to the contract, case by case. The exit status is 1 when it breaks a clause."""
+    from nova.cli import check as kit  # importing all cases takes a while
+
     nodes = [node.strip() for node in on.split(",")] if on else []
+    wanted = kit.Wanted(case or [], slow)
     with Progress(quiet=json) as progress:
         if nodes:
-            checked = edge.run(_checked_on(nodes, name, slow, config, set_ or [], progress), json)
+            checked = edge.run(_checked_on(nodes, name, wanted, config, set_ or [], progress), json)
         else:
-            checked = _checked_here(name, slow, config, set_ or [], progress, json)
+            checked = _checked_here(name, wanted, config, set_ or [], progress, json)
     if not json:
         out.print(summary(checked.report))
     if checked.report.count("failed"):
@@ -78,13 +87,13 @@ def check(
 
 
 def _checked_here(
-    name: str, slow: bool, config: Path | None, settings: list[str], progress: Progress, json: bool
+    name: str, wanted: Wanted, config: Path | None, settings: list[str], progress: Progress, json: bool
 ) -> Checked:
     """Not on an event loop, so that an interrupt ends the case under way, with its processes, at once."""
-    from nova.cli import check as kit  # importing all cases takes a while
+    from nova.cli import check as kit
 
     try:
-        report = kit.here(name, load(config, settings).transport, slow, progress)
+        report = kit.here(name, load(config, settings).transport, wanted, progress)
     except NovaError as error:
         edge.fail(error, json)
     checked = Checked(nodes=[], report=report)
@@ -94,9 +103,9 @@ def _checked_here(
 
 
 async def _checked_on(
-    nodes: list[str], name: str, slow: bool, config: Path | None, settings: list[str], progress: Progress
+    nodes: list[str], name: str, wanted: Wanted, config: Path | None, settings: list[str], progress: Progress
 ) -> Checked:
-    from nova.cli import check as kit  # importing all cases takes a while
+    from nova.cli import check as kit
 
     async with connect(config, settings) as client:
-        return Checked(nodes=nodes, report=await kit.on(client, name, nodes, slow, progress))
+        return Checked(nodes=nodes, report=await kit.on(client, name, nodes, wanted, progress))

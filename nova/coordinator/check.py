@@ -84,23 +84,20 @@ class Checks:
 
     # --- from nodes -------------------------------------------------------------------------------------------------
 
-    def engine_state(self, node: str, state: EngineState, now: float) -> Outbox:
-        running = self._find(node, state.engine)
-        if running is not None and state.phase == phases.READY:
-            running.results[state.engine.rank] = state.detail
-        return []
-
-    def engine_exited(self, node: str, exited: EngineExited, now: float) -> Outbox:
-        if (running := self._find(node, exited.engine)) is not None:
-            running.ended[exited.engine.rank] = exited.reason
-        return self.tick(now)
-
-    def gathered(self, node: str, gather: Gather) -> Outbox:
-        """One rank's blob; the answer goes to all ranks in the moment the last one is in."""
-        running = self._find(node, gather.engine)
-        if running is None or (blobs := running.group.gathered(gather)) is None:
+    def from_engine(self, node: str, message: EngineState | EngineExited | Gather, now: float) -> Outbox:
+        """What an engine of the case says, or its daemon of its end; strangers and earlier cases change nothing."""
+        running, rank = self._running, message.engine.rank
+        if running is None or running.group.engine(node, message.engine) is None:
             return []
-        return [(each.node, Gathered(each.key, gather.round, blobs)) for each in running.group.engines.values()]
+        match message:
+            case EngineState(phase=phases.READY):
+                running.results[rank] = message.detail
+            case EngineExited():
+                running.ended[rank] = message.reason
+            case Gather() if (blobs := running.group.gathered(message)) is not None:  # the last blob is in
+                engines = running.group.engines.values()
+                return [(each.node, Gathered(each.key, message.round, blobs)) for each in engines]
+        return self.tick(now)
 
     def node_left(self, node: str, why: str, now: float) -> Outbox:
         if self._running is not None:
@@ -156,11 +153,6 @@ class Checks:
         """The case's limit is that of the phase it runs in, so that a daemon ends an engine that is stuck."""
         spec = engine_spec(self._config, engine, group.candidate, shape)
         return msgspec.structs.replace(spec, check=query.case, join_s=query.limit_s)
-
-    def _find(self, node: str, key: EngineKey) -> Running | None:
-        """The case under way, unless the message is from a stranger or from an earlier one."""
-        running = self._running
-        return running if running is not None and running.group.engine(node, key) is not None else None
 
     def _stop(self, running: Running, reason: str, now: float) -> Outbox:
         """Its daemons have killed the engines by then, or will never say so."""

@@ -48,16 +48,16 @@ def read_boot() -> Boot:
 
 def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -> str:
     """From the seat in the group to the last chunk; returns why it was told to stop. `ending` gets the clean-up."""
+    if start.spec.check:
+        from nova.engine.check import check
+
+        return check(line, start)
     # Imported late: importing MLX takes most of a second, in which the daemon already hears our heartbeat.
     from nova.engine.link import Limits, Link
     from nova.engine.runner import Runner
     from nova.engine.stages import load
 
     key, spec = start.engine, start.spec
-    if spec.check:
-        from nova.engine.check import check
-
-        return check(line, start)
     formed = joined(line, key, spec)
     if formed is not None:
         ending.callback(formed[0].abort)

@@ -55,11 +55,11 @@ class Checking:
 
     def exit(self, node: str, rank: int, generation: int = 1, reason: str = "exited with status 0") -> Outbox:
         exited = EngineExited(EngineKey(GROUP, generation, rank), 1, False, reason, "ready")
-        return self.machine.engine_exited(node, exited, self.clock())
+        return self.machine.from_engine(node, exited, self.clock())
 
     def report(self, node: str, rank: int, result: str, generation: int = 1, phase: str = phases.READY) -> None:
         state = EngineState(EngineKey(GROUP, generation, rank), phase, detail=result)
-        assert self.machine.engine_state(node, state, self.clock()) == []
+        assert self.machine.from_engine(node, state, self.clock()) == []
 
     def after(self, seconds: float) -> Outbox:
         self.clock.advance(seconds)
@@ -119,8 +119,8 @@ def test_a_gather_ends_for_all_when_the_last_blob_is_in() -> None:
     checking = Checking()
     checking.begin()
     first = Gather(EngineKey(GROUP, 1, 1), 1, b"one")
-    assert checking.machine.gathered("b", first) == []
-    assert checking.machine.gathered("a", Gather(EngineKey(GROUP, 1, 0), 1, b"zero")) == [
+    assert checking.machine.from_engine("b", first, 0.0) == []
+    assert checking.machine.from_engine("a", Gather(EngineKey(GROUP, 1, 0), 1, b"zero"), 0.0) == [
         ("a", Gathered(EngineKey(GROUP, 1, 0), 1, [b"zero", b"one"])),
         ("b", Gathered(EngineKey(GROUP, 1, 1), 1, [b"zero", b"one"])),
     ]
@@ -176,7 +176,7 @@ def test_what_belongs_to_another_group_or_an_earlier_case_changes_nothing() -> N
     checking.report("b", 0, "of another node", generation=2)
     for rank, node in enumerate("ab"):
         checking.exit(node, rank, generation=1)
-    assert checking.machine.gathered("a", Gather(EngineKey("main", 2, 0), 1, b"")) == []
+    assert checking.machine.from_engine("a", Gather(EngineKey("main", 2, 0), 1, b""), 0.0) == []
     assert checking.answers == []
     for rank, node in enumerate("ab"):
         checking.exit(node, rank, generation=2)
