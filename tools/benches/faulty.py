@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nova_transport_tcp import TcpConfig, TcpTransport
-from nova_transport_tcp.endpoint import TcpEndpoint
 
 from benches.faults import FAIL, HELD_S, Fault, fault, strike
 from nova.clock import Deadline
@@ -29,7 +28,7 @@ class FaultyTcp(TcpTransport):
     name = "faulty"
     Config = FaultyConfig
 
-    def open(self, seat: Seat) -> Endpoint:  # type: ignore[override]  # one that wraps tcp's
+    def open(self, seat: Seat) -> Endpoint:
         found = fault(self.config.seed, seat.generation, seat.size)
         if found is not None and found.befalls(phases.OPEN, seat.rank):
             if found.how == FAIL:
@@ -44,7 +43,7 @@ class FaultyTcp(TcpTransport):
 class FaultyEndpoint(Endpoint):
     """The endpoint of the rank that a fault befalls."""
 
-    def __init__(self, inner: TcpEndpoint, seat: Seat, found: Fault) -> None:
+    def __init__(self, inner: Endpoint, seat: Seat, found: Fault) -> None:
         self._inner = inner
         self._seat = seat
         self._fault = found

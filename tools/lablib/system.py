@@ -33,7 +33,7 @@ def call(argv: Sequence[str], limit_s: float = CALL_S) -> str:
     except OSError as error:
         raise LabError(f"`{' '.join(argv)}` cannot be run: {error.strerror}") from error
     if done.returncode:
-        said = done.stderr.strip() or f"exit status {done.returncode}"
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise LabError(f"`{' '.join(argv)}`: {said}")
     return done.stdout
 
