@@ -42,6 +42,10 @@ LAST_WORDS_S = 1.0
 TRACE_S = 0.3
 """What an engine that hangs has to write where it hangs, before it is killed."""
 
+TERM_S = 0.5
+"""What SIGTERM may take before SIGKILL follows. It comes first because a process that dies by SIGKILL inside Apple's RDMA
+driver can cost the machine a protection domain until it restarts; its default action needs no turn of the GIL."""
+
 MAX_REASON_CHARS = 4000
 """An engine cuts what it says to less; this holds for one that is broken."""
 
@@ -209,6 +213,9 @@ class EngineProcess:
             self._signal(signal.SIGUSR1)  # it writes where it hangs, and ends
             self._killed = verdict.reason
             await _within(self._watcher.exited, TRACE_S)
+            if not self._watcher.exited.is_set():
+                self._signal(signal.SIGTERM)
+                await _within(self._watcher.exited, TERM_S)
             self._signal_group()
 
     def _signal(self, number: signal.Signals) -> None:
