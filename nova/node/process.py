@@ -43,8 +43,8 @@ TRACE_S = 0.3
 """What an engine that hangs has to write where it hangs, before it is killed."""
 
 TERM_S = 0.5
-"""What SIGTERM may take before SIGKILL follows. It comes first because a process that dies by SIGKILL inside Apple's RDMA
-driver can cost the machine a protection domain until it restarts; its default action needs no turn of the GIL."""
+"""What SIGTERM may take before SIGKILL follows. It comes first because a process that dies by SIGKILL inside Apple's
+RDMA driver can cost the machine a protection domain until it restarts. Its default action needs no turn of the GIL."""
 
 MAX_REASON_CHARS = 4000
 """An engine cuts what it says to less; this holds for one that is broken."""
