@@ -62,6 +62,6 @@ class Harness:
             if self.make is not None:
                 raise ConfigError(f"{self.transport} is made here and has no entry point: no other process can load it")
             return run_in_processes(case, self.transport, self.options, seats, self.caps, limit_s)
-        if ENDS not in self.caps:
+        if self.make is None and ENDS not in self.caps:
             raise ConfigError(f'{self.transport} lacks DEADLINE, ABORT or REFORM: use ranks_as="processes"')
         return run_in_threads(case, self.load, seats, self.caps, limit_s)

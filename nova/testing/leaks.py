@@ -10,7 +10,7 @@ import psutil
 
 from nova.clock import Deadline
 
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 """s; threads and sockets that are ending may take this long."""
 
 _looking = threading.Lock()

@@ -27,7 +27,7 @@ from nova.transport.api import (
 JOIN_S = 20.0
 """s; for a join that must succeed. MLX's ring needs more than a second when its peers are late."""
 
-LATE_S = 0.4
+LATE_S = 0.3
 """s; the deadline of a join that cannot succeed."""
 
 

@@ -69,7 +69,7 @@ def _run(case: Case, rank: Rank) -> None:
 
 
 def verdict(case: Case, transport: str, caps: Caps, results: Mapping[int, CaseResult | None]) -> CaseResult:
-    """The ranks' results as one. None is a rank that ended, or had to be ended, without a result.
+    """The ranks' results as one. None is a rank that ended, or was stuck and had to be ended, without a result.
 
     Pure, so that whoever runs the ranks elsewhere judges them alike.
     """
@@ -77,7 +77,7 @@ def verdict(case: Case, transport: str, caps: Caps, results: Mapping[int, CaseRe
     given = [result for result in results.values() if result is not None]
     for rank, result in sorted(results.items()):
         if result is None and not case.may_end_silently(rank, caps):
-            reasons.append(f"rank {rank}: ended without a result, or was stuck for {case.limit_s:.0f} s and was killed")
+            reasons.append(f"rank {rank}: it ended without a result, or was stuck until its time was over")
         elif result is not None and result.outcome == "failed":
             reasons.append(f"rank {rank}: {result.reason}")
     return CaseResult(

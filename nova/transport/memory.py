@@ -143,13 +143,13 @@ class MemoryGroup(ByteGroup):
         self._life = Life(self._end, lambda: None)
 
     def send(self, parts: Sequence[Buffer], dst: int, deadline: Deadline) -> None:
-        self._send(PARTS, [bytes(flat(part)) for part in parts], dst, deadline)
+        self._send(PARTS, [flat(part) for part in parts], dst, deadline)
 
     def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
         self._receive(PARTS, writable(out), src, deadline)
 
     def send_array(self, array: Any, dst: int, deadline: Deadline) -> None:
-        self._send(ARRAYS, [bytes(flat(memoryview(array)))], dst, deadline)
+        self._send(ARRAYS, [flat(memoryview(array))], dst, deadline)
 
     def recv_array(self, shape: Sequence[int], dtype: Any, src: int, deadline: Deadline) -> Any:
         import mlx.core as mx  # only here: a group of bytes needs no MLX
@@ -159,9 +159,9 @@ class MemoryGroup(ByteGroup):
         self._receive(ARRAYS, writable(memoryview(out)), src, deadline)  # type: ignore[arg-type]  # has a buffer
         return out
 
-    def _send(self, kind: str, copies: Sequence[bytes], dst: int, deadline: Deadline) -> None:
+    def _send(self, kind: str, views: Sequence[memoryview], dst: int, deadline: Deadline) -> None:
         with self._life:
-            for index, part in enumerate(copies):
+            for index, part in enumerate(views):
                 if not self._put(self._out[kind, dst], part, dst, deadline):
                     late = TransferTimeout(f"rank {dst} did not take {len(part)} bytes in time")
                     raise self._life.broke(late) if index else late
@@ -173,7 +173,7 @@ class MemoryGroup(ByteGroup):
                 raise self._life.broke(LengthMismatch(f"rank {src} sent {len(part)} bytes, {len(view)} were awaited"))
             view[:] = part
 
-    def _put(self, lane: Lane, part: bytes, dst: int, deadline: Deadline) -> bool:
+    def _put(self, lane: Lane, part: memoryview, dst: int, deadline: Deadline) -> bool:
         def free() -> bool:
             return lane.bytes + len(part) <= self._capacity or not lane.parts or self._ended or lane.ended
 
@@ -181,7 +181,7 @@ class MemoryGroup(ByteGroup):
             in_time = self._changed.wait_for(free, deadline.remaining())
             ended = self._ended or lane.ended
             if in_time and not ended:
-                lane.parts.append(part)
+                lane.parts.append(bytes(part))
                 lane.bytes += len(part)
                 self._changed.notify_all()
         if ended:

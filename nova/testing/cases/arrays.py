@@ -113,14 +113,16 @@ def A6_both_directions_at_once(rank: Rank) -> None:
     peer, size, rounds = 1 - rank.rank, 3 << 20, 3
     ours, theirs = bits((size,), "uint8", rank.rank), bits((size,), "uint8", peer)
 
-    def send() -> None:
-        for _ in range(rounds):
-            _send(rank, ours, peer)
+    def receive() -> None:
+        for index in range(rounds):
+            _expect(rank, theirs, peer, f"array {index}")
 
-    sending = Background(send)
-    for index in range(rounds):
-        _expect(rank, theirs, peer, f"array {index}")
-    sending.result()
+    receiving = Background(receive)
+    receiving.blocked()
+    rank.all_gather()
+    for _ in range(rounds):
+        _send(rank, ours, peer)
+    receiving.result()
 
 
 @case(needs=Caps.ARRAYS)

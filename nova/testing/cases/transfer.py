@@ -7,15 +7,16 @@ import random
 from collections.abc import Callable
 
 from nova.testing.case import case
-from nova.testing.checks import Background, check, raises, soon
+from nova.testing.checks import BLOCKED_S, Background, check, raises, soon
 from nova.testing.rank import Rank
 from nova.transport.api import Buffer, Caps
 
 SIZES = (0, 1, 16 << 10, 65_521, 3 << 20)
 """Bytes: nothing, one, a chunk of decode, a prime, and more than a transport's frames and buffers."""
 
-BIG = 64 << 20
-"""Bytes; more than every buffer between two ranks holds."""
+PIECE = bytes(1 << 20)
+PIECES = 48
+"""So many pieces are more than every buffer between two ranks holds."""
 
 HUGE = (2 << 30) + 4097
 """Bytes; more than a signed 32-bit length can say."""
@@ -139,16 +140,19 @@ def T8_a_buffer_is_free_after_the_send(rank: Rank) -> None:
 @case(needs=Caps.BYTES | Caps.FULL_DUPLEX)
 def T9_both_directions_at_once(rank: Rank) -> None:
     """With FULL_DUPLEX each rank sends in one thread while it receives in another, more than all buffers hold."""
-    size, rounds, peer = 3 << 20, 4, 1 - rank.rank
+    rounds, peer = 5, 1 - rank.rank
+    ours, theirs = noise(3 << 20, rank.rank), noise(3 << 20, peer)
 
-    def send() -> None:
+    def receive() -> None:
         for index in range(rounds):
-            rank.parts.send([noise(size, rank.rank + 2 * index)], peer, soon())
+            check(take(rank, len(theirs), peer) == theirs, f"part {index} came as other bytes")
 
-    sending = Background(send)
-    for index in range(rounds):
-        check(take(rank, size, peer) == noise(size, peer + 2 * index), f"part {index} came as other bytes")
-    sending.result()
+    receiving = Background(receive)
+    receiving.blocked()
+    rank.all_gather()
+    for _ in range(rounds):
+        rank.parts.send([ours], peer, soon())
+    receiving.result()
 
 
 @case(needs=Caps.BYTES)
@@ -156,21 +160,26 @@ def T10_two_threads_may_call_at_once(rank: Rank) -> None:
     """Any two threads may send and receive at once; without FULL_DUPLEX one waits for the other."""
     peer, rounds = 1 - rank.rank, 20
 
+    def send() -> None:
+        for index in range(rounds):
+            rank.parts.send([noise(1000, index)], peer, soon())
+
     def receive() -> None:
         for index in range(rounds):
             check(take(rank, 1000, peer) == noise(1000, index), f"part {index} came as other bytes")
 
-    receiving = Background(receive) if rank.rank == 0 else None
-    for index in range(rounds):
-        if rank.rank == 1:
-            rank.parts.send([noise(1000, index)], peer, soon())
-        else:
-            rank.parts.send([noise(2000, index)], peer, soon())
-    if receiving is not None:
+    if rank.rank == 0:
+        receiving = Background(receive)
+        receiving.blocked()
+        sending = Background(send)
+        sending.wait(BLOCKED_S)  # sent beside the receive, or waiting for it
+        rank.all_gather()
         receiving.result()
-        return
-    for index in range(rounds):
-        check(take(rank, 2000, peer) == noise(2000, index), f"part {index} came as other bytes")
+        sending.result()
+    else:
+        rank.all_gather()
+        send()
+        receive()
 
 
 def _exchange(rank: Rank, reaches: Callable[[int, int], bool]) -> None:
@@ -200,13 +209,14 @@ def T12_any_rank_reaches_any_other(rank: Rank) -> None:
 def T13_a_sender_waits_for_a_slow_receiver(rank: Rank) -> None:
     """A send that no buffer can hold waits for its receiver, and then goes through."""
     if rank.rank == 0:
-        sending = Background(lambda: rank.parts.send([bytes(BIG), b"end"], 1, soon()))
+        sending = Background(lambda: rank.parts.send([PIECE] * PIECES + [b"end"], 1, soon()))
         sending.blocked()
         rank.all_gather()
         sending.result()
         return
     rank.all_gather()
-    check(take(rank, BIG, 0) == bytes(BIG), "other bytes came")
+    for _ in range(PIECES):
+        check(take(rank, len(PIECE), 0) == PIECE, "other bytes came")
     check(take(rank, 3, 0) == b"end", "other bytes came")
 
 
