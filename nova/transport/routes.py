@@ -89,6 +89,10 @@ class Course:
         if route == self.route:
             self._tried += 1
 
+    def pending(self, route: Route, reason: str) -> None:
+        """`route` is being tried while the time ends; how it failed before says more."""
+        self._reasons.setdefault(route, reason)
+
     def why(self) -> str:
         """The last reason against each route that was tried, "" before."""
         return "; ".join(f"{route}: {reason}" for route, reason in self._reasons.items())

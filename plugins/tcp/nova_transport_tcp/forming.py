@@ -202,7 +202,7 @@ class Forming:
         absent = [rank for rank in range(self._seat.size) if rank != self._seat.rank and rank not in self._peers]
         for candidate in self._candidates:  # what is still waited for explains as much as what has failed
             if candidate.rank is not None and candidate.route is not None:
-                self._lower[candidate.rank].course.failed(candidate.route, candidate.silence())
+                self._lower[candidate.rank].course.pending(candidate.route, candidate.silence())
         whys = {rank: peer.course.why() for rank, peer in self._lower.items()}
         says = [f"rank {rank} ({whys[rank]})" if whys.get(rank) else f"rank {rank}" for rank in absent]
         heard = f"; {self._strangers} strangers dropped, the last: {self._last_stranger}" if self._strangers else ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
+from nova.transport.api import API_VERSION, Attachment, Endpoint, Seat, Transport, TransportInfo
 from nova.transport.network import Place, places
 from nova_transport_tcp.config import TcpConfig
-from nova_transport_tcp.endpoint import TcpEndpoint
 from nova_transport_tcp.errors import NAME
 from nova_transport_tcp.group import CAPS
 
@@ -24,8 +23,10 @@ class TcpTransport(Transport):
         """Available with every address of `hosts` that is this machine's."""
         return TransportInfo(self.name, self.version, self.api, CAPS, tuple(map(_attachment, places(hosts))))
 
-    def open(self, seat: Seat) -> TcpEndpoint:
+    def open(self, seat: Seat) -> Endpoint:
         """Listen on free ports of `seat.hosts`. Raises TransportUnavailable."""
+        from nova_transport_tcp.endpoint import TcpEndpoint  # here, because a probe does without it and its imports
+
         return TcpEndpoint(seat, self.config)
 
 

@@ -204,7 +204,7 @@ class Forming:
         absent = [rank for rank in range(self._seat.size) if rank != self._seat.rank and rank not in proven]
         for lane, dial in self._dials.items():
             if lane not in self._proven:
-                self._courses[lane[0]].failed(dial.route, dial.silence())
+                self._courses[lane[0]].pending(dial.route, dial.silence())
         whys = {rank: course.why() for rank, course in self._courses.items()}
         says = [f"rank {rank} ({whys[rank]})" if whys.get(rank) else f"rank {rank}" for rank in absent]
         strangers = self._strangers + self._doorman.refused

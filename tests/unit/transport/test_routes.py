@@ -74,6 +74,15 @@ def test_a_course_goes_round_its_routes_and_remembers_why_each_failed() -> None:
     assert course.why() == "2.0.0.1 from 1.0.0.1: silent; 2.0.0.2 from 1.0.0.2: refused"
 
 
+def test_a_route_that_is_being_tried_has_its_reason_unless_it_failed_before() -> None:
+    course = Course([FIRST, SECOND], Deadline(10.0, FakeClock()))
+    course.failed(FIRST, "refused")
+    course.pending(FIRST, "silent")
+    course.pending(SECOND, "silent")
+    assert course.route == SECOND
+    assert course.why() == "2.0.0.1 from 1.0.0.1: refused; 2.0.0.2 from 1.0.0.2: silent"
+
+
 def test_a_route_that_fails_twice_at_once_is_passed_over_once() -> None:
     course = Course([FIRST, SECOND], Deadline(10.0, FakeClock()))
     course.failed(FIRST, "lane 0 refused")
