@@ -8,7 +8,7 @@ the case has a deadline. One case runs at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -16,7 +16,7 @@ from nova.config.schema import NodeConfig
 from nova.coordinator.generation import EngineRecord, Generation
 from nova.coordinator.spec import Shape, engine_spec
 from nova.errors import ControlError, NoTransport
-from nova.transport.select import select
+from nova.transport.select import Candidate, select
 from nova.wire import phases
 from nova.wire.messages import (
     CheckQuery,
@@ -144,7 +144,7 @@ class Checks:
         engines = {
             rank: EngineRecord(node, EngineKey(GROUP, self._generation, rank), 0, 0) for rank, node in enumerate(nodes)
         }
-        group = Generation(self._generation, selection.ranked[0], engines, now)
+        group = Generation(self._generation, _with_hosts(selection.ranked[0], offers, nodes), engines, now)
         self._running = Running(client, query, group, now + self._config.engine.start_s + query.limit_s + GRACE_S)
         shape = Shape(0, len(nodes), self._ticket())
         return [(each.node, StartEngine(each.key, self._spec(each, group, shape, query))) for each in engines.values()]
@@ -162,3 +162,11 @@ class Checks:
         running.until = now + 2 * self._config.engine.stop_s + GRACE_S
         left = [each for rank, each in running.group.engines.items() if rank not in running.ended]
         return [(each.node, StopEngine(each.key, reason)) for each in left]
+
+
+def _with_hosts(candidate: Candidate, offers: Offers, nodes: Sequence[str]) -> Candidate:
+    """A node alone has no link that its addresses would be chosen for: it gets all that it offers."""
+    if len(nodes) > 1:
+        return candidate
+    ours = [each.address for offer in offers[nodes[0]] if offer.name == candidate.name for each in offer.attachments]
+    return replace(candidate, hosts={nodes[0]: ours})

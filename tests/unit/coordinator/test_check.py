@@ -92,6 +92,12 @@ def test_each_node_gets_one_engine_that_runs_its_rank_of_the_case() -> None:
     assert spec.join_s == LIMIT_S, "the daemon keeps the case's limit"
 
 
+def test_a_node_alone_gets_every_address_that_it_offers() -> None:
+    ((node, start),) = Checking().begin("b")
+    assert isinstance(start, StartEngine)
+    assert (node, start.spec.size, start.spec.hosts) == ("b", 1, ["10.0.0.1"])
+
+
 def test_the_answer_has_each_rank_s_result_once_all_engines_have_ended() -> None:
     checking = Checking()
     checking.begin()
