@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from nova.errors import TransportUnavailable
-from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
+from nova.transport.api import API_VERSION, Attachment, Endpoint, Seat, Transport, TransportInfo
 from nova.transport.network import Place, places
 from nova.transport.routes import MAX_ADDRESSES
 from nova_transport_ring.config import RingConfig
-from nova_transport_ring.endpoint import RingEndpoint
 from nova_transport_ring.errors import NAME
 from nova_transport_ring.group import CAPS, COLLECTIVES
 
@@ -34,8 +33,10 @@ class RingTransport(Transport):
         attachments = tuple(_attachment(place) for place in ipv4_places(hosts))
         return TransportInfo(self.name, self.version, self.api, CAPS, attachments, COLLECTIVES, {"mlx": mlx})
 
-    def open(self, seat: Seat) -> RingEndpoint:
+    def open(self, seat: Seat) -> Endpoint:
         """Listen on a port of each IPv4 address. Raises TransportUnavailable."""
+        from nova_transport_ring.endpoint import RingEndpoint  # here, because a probe does without it and its imports
+
         return RingEndpoint(seat, self.config, ipv4_places(seat.hosts))
 
 

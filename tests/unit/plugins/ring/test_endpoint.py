@@ -9,15 +9,14 @@ from contextlib import ExitStack, contextmanager, suppress
 import msgspec
 import pytest
 from nova_transport_ring import RingConfig, RingTransport
-from nova_transport_ring.endpoint import RingEndpoint
 from nova_transport_ring.links import Card
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed, TransportUnavailable
-from nova.transport.api import Seat
+from nova.transport.api import Endpoint, Seat
 
 
-def opened(hosts: Sequence[str] = ("127.0.0.1",), size: int = 2, ports: str = "49500-49999") -> RingEndpoint:
+def opened(hosts: Sequence[str] = ("127.0.0.1",), size: int = 2, ports: str = "49500-49999") -> Endpoint:
     return RingTransport(RingConfig(ports)).open(Seat("test", 1, 0, size, b"t" * 32, tuple(hosts)))
 
 
@@ -34,7 +33,7 @@ def held(*hosts: str) -> Iterator[int]:
     raise AssertionError("no port is free")
 
 
-def listed(endpoint: RingEndpoint) -> list[tuple[str, int]]:
+def listed(endpoint: Endpoint) -> list[tuple[str, int]]:
     return [(each.host, each.port) for each in msgspec.json.decode(endpoint.card(), type=Card).listeners]
 
 
