@@ -6,14 +6,18 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from nova.errors import TransportUnavailable
-from nova.transport.api import API_VERSION, Attachment, Endpoint, Seat, Transport, TransportInfo
+from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
 from nova.transport.network import Place, places
 from nova.transport.routes import MAX_ADDRESSES
 from nova_transport_ring.config import RingConfig
 from nova_transport_ring.errors import NAME
 from nova_transport_ring.group import CAPS, COLLECTIVES
+
+if TYPE_CHECKING:
+    from nova_transport_ring.endpoint import RingEndpoint
 
 OLDEST_MLX = (0, 32, 1)
 """In older ones a peer's death is not seen: the others spin for ever (ml-explore/mlx #3862, #4060)."""
@@ -33,7 +37,7 @@ class RingTransport(Transport):
         attachments = tuple(_attachment(place) for place in ipv4_places(hosts))
         return TransportInfo(self.name, self.version, self.api, CAPS, attachments, COLLECTIVES, {"mlx": mlx})
 
-    def open(self, seat: Seat) -> Endpoint:
+    def open(self, seat: Seat) -> RingEndpoint:
         """Listen on a port of each IPv4 address. Raises TransportUnavailable."""
         from nova_transport_ring.endpoint import RingEndpoint  # here, because a probe does without it and its imports
 
