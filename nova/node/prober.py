@@ -35,28 +35,48 @@ class Prober:
     def __init__(self, config: Transport, network: Callable[[], Snapshot] = snapshot) -> None:
         self._config = config
         self._network = network
-        self._seen: Snapshot = frozenset()
+        self._seen: Snapshot | None = None
+        self._resolved = Resolved([], [])
         self._retry: Deadline | None = None
 
     async def look(self) -> list[TransportOffer]:
         """Resolve this node's addresses, and probe. Raises ConfigError for a wrong option: the user has to mend it."""
-        self._seen = self._network()  # before, so that a change meanwhile is not missed
-        resolved = await resolve(self._config.hosts)
-        for problem in resolved.problems:
-            log.warning("transport.hosts", problem=problem)
-        self._retry = Deadline.after(RETRY_S) if resolved.problems else None
-        return await probe_all(self._config, resolved)
+        self._seen = self._glance()  # before, so that a change meanwhile is not missed
+        await self._resolve()
+        return await probe_all(self._config, self._resolved)
 
     async def watch(self, found: Callable[[list[TransportOffer]], None], every_s: float = WATCH_S) -> None:
         """Until cancelled: look again whenever an interface or address has changed, and tell what was found."""
         while True:
             await asyncio.sleep(every_s)
-            if self._network() == self._seen and not (self._retry is not None and self._retry.expired):
+            if self._glance() in (None, self._seen) and not await self._resolves_anew():
                 continue
             try:
                 found(await self.look())
             except ConfigError as error:  # a plugin was replaced under a running node
                 log.error("transports keep their last offers", why=str(error))
+
+    async def _resolves_anew(self) -> bool:
+        """Whether it was time to look troubled names up again, and they have other addresses."""
+        return self._retry is not None and self._retry.expired and await self._resolve()
+
+    async def _resolve(self) -> bool:
+        """Look the names up; whether anything about them has changed."""
+        before, self._resolved = self._resolved, await resolve(self._config.hosts)
+        self._retry = Deadline.after(RETRY_S) if self._resolved.problems else None
+        if self._resolved == before:
+            return False
+        for problem in self._resolved.problems:
+            log.warning("transport.hosts", problem=problem)
+        return True
+
+    def _glance(self) -> Snapshot | None:
+        """The interfaces; None when one went away while they were read, which the next glance sees."""
+        try:
+            return self._network()
+        except OSError as error:
+            log.debug("interfaces could not be read", reason=str(error))
+            return None
 
 
 async def probe_all(config: Transport, resolved: Resolved) -> list[TransportOffer]:

@@ -31,11 +31,14 @@ class Network:
     def __init__(self) -> None:
         self.state: Snapshot = frozenset()
         self.asked = 0
+        self.unreadable = False
         self.turned = asyncio.Event()
 
     def __call__(self) -> Snapshot:
         self.asked += 1
         self.turned.set()
+        if self.unreadable:
+            raise OSError("an interface went away")
         return self.state
 
     def plug(self, name: str) -> None:
@@ -100,6 +103,18 @@ def test_a_change_of_the_network_leads_to_one_new_probe(probed: list[list[str]])
     watching(test)
 
 
+def test_interfaces_that_cannot_be_read_for_a_moment_end_nothing(probed: list[list[str]]) -> None:
+    async def test(network: Network, found: Found) -> None:
+        network.unreadable = True
+        await network.turns(TURNS)
+        assert found.empty()
+        network.unreadable = False
+        network.plug("en5")
+        await found.get()
+
+    watching(test)
+
+
 def test_a_change_during_a_probe_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         network, found = Network(), Found()
@@ -119,10 +134,11 @@ def test_a_change_during_a_probe_is_not_missed(monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(run())
 
 
-def test_a_name_that_did_not_resolve_is_looked_up_again_without_any_change(
+def test_a_name_that_did_not_resolve_is_looked_up_again_and_probed_for_once_it_does(
     probed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [Resolved([], ["mini does not resolve"]), Resolved(["10.0.0.1"], [])]
+    troubled, sound = Resolved([], ["mini does not resolve"]), Resolved(["10.0.0.1"], [])
+    answers = [troubled, troubled, troubled, sound, sound]
 
     async def resolve(hosts: list[str]) -> Resolved:
         return answers.pop(0)
@@ -134,6 +150,7 @@ def test_a_name_that_did_not_resolve_is_looked_up_again_without_any_change(
         await found.get()
         await network.turns(TURNS)
         assert probed == [[], ["10.0.0.1"]]
+        assert answers == []
 
     watching(test, "mini")
 
