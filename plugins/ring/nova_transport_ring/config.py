@@ -13,13 +13,14 @@ class RingConfig:
     """Options of `[transport.options.ring]`. Raises ValueError for a range of ports that is none."""
 
     ports: str | tuple[int, int] = field(
-        default="49500-49999", metadata={"help": "TCP ports to listen on, first-last or [first, last]; open them"}
+        default="29500-29999", metadata={"help": "TCP ports to listen on, first-last or [first, last]; open them"}
     )
-    sockets: Annotated[int, Meta(ge=1, le=16)] = field(
-        default=1,
+    sockets: Annotated[int, Meta(ge=0, le=16)] = field(
+        default=0,
         metadata={
-            "help": "connections to each neighbour, each to another address of it; MLX cuts every message into equal "
-            "parts for them, so take several for equally fast links; each beyond the first costs 1 s per rank to form"
+            "help": "most connections to each neighbour, each to another address of it; 0 takes every address whose "
+            "interface is as fast as the best one's, because MLX cuts each message into equal parts; each connection "
+            "beyond the first costs 1 s per rank to form"
         },
     )
     dial_s: Annotated[float, Meta(gt=0)] = field(

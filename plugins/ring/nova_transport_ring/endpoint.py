@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 import msgspec
+import psutil
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed, TransportUnavailable
@@ -41,7 +42,11 @@ class RingEndpoint(Endpoint):
             self.close()
             raise
         ports = [listener.getsockname()[1] for listener in self._listeners]
-        listeners = [Listener(place.host, place.domain, port) for place, port in zip(places, ports, strict=True)]
+        speeds = {name: stats.speed for name, stats in psutil.net_if_stats().items()}
+        listeners = [
+            Listener(place.host, place.domain, port, speeds.get(place.interface, 0))
+            for place, port in zip(places, ports, strict=True)
+        ]
         self._card = msgspec.json.encode(Card(listeners))
 
     def card(self) -> bytes:

@@ -20,9 +20,10 @@ NOBODY = "198.51.100.1:0"
 
 
 class Listener(Address, frozen=True, forbid_unknown_fields=True):
-    """One listening address of a rank."""
+    """One listening address of a rank. `speed` is its interface's, in Mb/s; 0 where the system does not say."""
 
     port: Annotated[int, Meta(ge=1, le=65535)]
+    speed: Annotated[int, Meta(ge=0)] = 0
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -55,20 +56,27 @@ def targets(dialler: Card, listener: Card) -> list[Listener]:
 
 
 def agree(cards: Sequence[Card], reached: Sequence[Reached], limit: int) -> list[list[Listener]]:
-    """For each rank the listeners that its left neighbour connects to: at most `limit`, and for all ranks equally many.
+    """For each rank the listeners that its left neighbour connects to: for all ranks equally many.
 
-    Every rank computes the same from the same cards and reports (`reached`, by rank). Raises ValueError when a link
-    has no address that its dialler reached.
+    At most `limit`; where that is 0, those that are as fast as the best one. Every rank computes the same from the
+    same cards and reports (`reached`, by rank). Raises ValueError when a link has no address that its dialler reached.
     """
     usable: list[list[Listener]] = []
     for rank, card in enumerate(cards):
         left = (rank - 1) % len(cards)
         proved = set(reached[left].get(rank, ()))
-        usable.append([each for each in targets(cards[left], card) if each.host in proved])
-        if not usable[-1]:
+        found = [each for each in targets(cards[left], card) if each.host in proved]
+        if not found:
             raise ValueError(f"rank {left} reached none of the addresses of rank {rank}")
-    count = min(limit, *(len(each) for each in usable))
+        usable.append(found[:limit] if limit else _as_fast(found))
+    count = min(len(each) for each in usable)
     return [each[:count] for each in usable]
+
+
+def _as_fast(listeners: Sequence[Listener]) -> list[Listener]:
+    """The first, and those of the same speed: a slower one would have an equal part of every message."""
+    best = listeners[0]
+    return [each for each in listeners if each is best or (best.speed and each.speed == best.speed)]
 
 
 def host_file(rank: int, links: Sequence[Sequence[Listener]]) -> list[list[str]]:

@@ -144,3 +144,18 @@ def test_a_card_without_addresses_or_with_too_many_is_malformed() -> None:
     for listeners in (b"", b",".join([one] * 17)):
         with pytest.raises(msgspec.DecodeError):
             msgspec.json.decode(b'{"listeners":[' + listeners + b"]}", type=Card)
+
+
+def test_by_default_every_address_on_a_link_as_fast_as_the_best_gets_a_connection() -> None:
+    def card(rank: int, *speeds: int) -> Card:
+        return Card([Listener(f"10.0.{net}.{rank + 1}", f"net{net}", 1, speed) for net, speed in enumerate(speeds)])
+
+    def connections(*speeds: int, limit: int = 0) -> list[int]:
+        cards = [card(rank, *speeds) for rank in range(2)]
+        reached = [{1 - rank: [each.host for each in cards[1 - rank].listeners]} for rank in range(2)]
+        return [len(each) for each in agree(cards, reached, limit)]
+
+    assert connections(40_000, 40_000, 1_000) == [2, 2]
+    assert connections(1_000, 40_000) == [1, 1]
+    assert connections(0, 0) == [1, 1], "nobody knows which of them is Wi-Fi"
+    assert connections(40_000, 1_000, limit=2) == [2, 2], "whoever says so knows"
