@@ -57,8 +57,8 @@ async def _patiently(asked: dict[str, asyncio.Task[tuple[Manual, Answer]]]) -> N
     try:
         if asked and (await asyncio.wait(asked.values(), timeout=PATIENCE_S))[1]:
             pending = ", ".join(name for name, task in asked.items() if not task.done())
-            with err.status(f"waiting for what {pending} can do here"):
-                await asyncio.wait(asked.values())
+            err.print(f"waiting for {pending} to say what it can do here", style="dim", markup=False)
+            await asyncio.wait(asked.values())
     finally:
         for task in asked.values():
             task.cancel()

@@ -282,32 +282,10 @@ class CheckReply(Message, frozen=True):
 
 
 KINDS: dict[int, type[Message]] = {
-    1: Hello,
-    2: Welcome,
-    3: Refused,
-    4: Heartbeat,
-    5: Goodbye,
-    6: Offers,
-    10: StartEngine,
-    11: StopEngine,
-    12: EngineState,
-    13: EngineExited,
-    14: Gather,
-    15: Gathered,
-    16: Begin,
-    17: Cancel,
-    18: Tokens,
-    30: Generate,
-    31: Abandon,
-    32: Accepted,
-    33: Piece,
-    34: Completed,
-    35: Failed,
-    36: StatusQuery,
-    37: StatusReply,
-    38: ExplainQuery,
-    39: ExplainReply,
-    40: CheckQuery,
-    41: CheckReply,
-}
+    1: Hello, 2: Welcome, 3: Refused, 4: Heartbeat, 5: Goodbye, 6: Offers,
+    10: StartEngine, 11: StopEngine, 12: EngineState, 13: EngineExited, 14: Gather, 15: Gathered,
+    16: Begin, 17: Cancel, 18: Tokens,
+    30: Generate, 31: Abandon, 32: Accepted, 33: Piece, 34: Completed, 35: Failed,
+    36: StatusQuery, 37: StatusReply, 38: ExplainQuery, 39: ExplainReply, 40: CheckQuery, 41: CheckReply,
+}  # fmt: skip
 """The wire code of every message; a code is never used again for another one (19 was)."""

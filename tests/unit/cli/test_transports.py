@@ -120,9 +120,13 @@ def test_a_plugin_that_misbehaves_costs_its_own_line_only(more: str, state: str,
     assert found["tcp"].state == "loaded"
 
 
-def test_a_plugin_that_hangs_is_given_up_at_the_limit(site: Site) -> None:
+def test_a_plugin_that_hangs_is_named_while_it_is_waited_for_and_given_up_at_the_limit(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nova.cli.inventory.PATIENCE_S", 0.2)
     site.add("pigeon", "import threading; threading.Event().wait()")
     pigeon = asked(only("pigeon", probe_s=1.0))["pigeon"]
+    assert "waiting for pigeon" in capsys.readouterr().err
     assert pigeon.state == "unavailable"
     assert "did not answer within 1 s" in pigeon.reason
 
