@@ -69,11 +69,10 @@ def time(seconds: float) -> str:
 
 def _passed_over(candidates: list[CandidateReport], chosen: str) -> str:
     """Why it is not another one, where that can be told in a line; the table has every reason."""
-    names = [each.name for each in candidates if each.verdict != "rejected"]
-    better = set(names[: names.index(chosen)]) if chosen in names else set[str]()
-    held = [each for each in candidates if each.name in better]
+    names = [each.name for each in candidates]
+    better = candidates[: names.index(chosen)] if chosen in names else []
     rejected = [each.name for each in candidates if each.verdict == "rejected"]
-    parts = [f"{each.name} is {each.verdict}{f', {each.reason}' if each.reason else ''}" for each in held]
+    parts = [f"{each.name} is {each.reason or each.verdict}" for each in better]
     if rejected:
         parts.append(f"rejected: {', '.join(rejected)}")
     return "; ".join(parts)

@@ -20,7 +20,7 @@ def explained(**changes: Any) -> Explanation:
     made = Explanation(
         state="serving", nodes=["a", "b"], transport="tcp",
         candidates=[
-            CandidateReport("ring", "held", NASTY, 30e-6, False, "tcp"),
+            CandidateReport("ring", "held", f"held back: {NASTY}", 30e-6, False, "tcp"),
             CandidateReport("tcp", "chosen", "", 52e-6, True),
             CandidateReport("zmq", "possible", "", 2.5e-3, False),
             CandidateReport("jaccl", "rejected", "unavailable on b: no Thunderbolt 5 port"),
@@ -44,7 +44,7 @@ def shown(found: Explanation, width: int = 200) -> str:
 
 def test_the_first_line_says_what_is_in_use_and_why_it_is_not_a_better_one() -> None:
     first = shown(explained(), width=400).splitlines()[0]
-    assert first == f"serving over tcp between a, b: ring is held, {NASTY}; rejected: jaccl"
+    assert first == f"serving over tcp between a, b: ring is held back: {NASTY}; rejected: jaccl"
 
 
 @pytest.mark.parametrize(
