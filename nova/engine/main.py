@@ -52,11 +52,6 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
         from nova.engine.check import check
 
         return check(line, start)
-    # Imported late: importing MLX takes most of a second, in which the daemon already hears our heartbeat.
-    from nova.engine.link import Limits, Link
-    from nova.engine.runner import Runner
-    from nova.engine.stages import load
-
     key, spec = start.engine, start.spec
     formed = joined(line, key, spec)
     if formed is not None:
@@ -65,6 +60,11 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
     if not spec.layers:
         return trial(line, key, links)
     line.send(EngineState(key, phases.LOAD, links=links))
+    # Imported late: mlx_lm takes most of a second, which a transport that does not come up need not cost.
+    from nova.engine.link import Limits, Link
+    from nova.engine.runner import Runner
+    from nova.engine.stages import load
+
     stage = load(spec, home, lambda detail: line.send(EngineState(key, phases.LOAD, detail=detail)))
     link = None
     if formed is not None:

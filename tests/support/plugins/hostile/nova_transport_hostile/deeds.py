@@ -17,17 +17,6 @@ LONG = 10 << 20
 THREADS = 200
 
 
-class Outcry(BaseException):
-    """Not an Exception."""
-
-
-class Mute(Exception):
-    """Raises when it is asked for its message."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-
 def hang() -> None:
     threading.Event().wait()
 
@@ -55,18 +44,6 @@ def raise_value() -> NoReturn:
 
 def raise_transport() -> NoReturn:
     raise TransportError("this plugin is hostile")
-
-
-def interrupt() -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def outcry() -> NoReturn:
-    raise Outcry("this plugin is hostile")
-
-
-def mute() -> NoReturn:
-    raise Mute
 
 
 def long() -> NoReturn:
@@ -103,9 +80,6 @@ DEEDS: dict[str, Callable[[], None]] = {
     "sys-exit": sys_exit,
     "raise": raise_value,
     "error": raise_transport,
-    "interrupt": interrupt,
-    "outcry": outcry,
-    "mute": mute,
     "long": long,
     "log": log,
     "threads": threads,
