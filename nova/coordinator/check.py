@@ -35,6 +35,10 @@ from nova.wire.values import EngineKey, EngineSpec, RankResult, TransportOffer
 GROUP = "check"
 MAX_RANKS = 16
 MAX_LIMIT_S = 600.0
+MAX_NAME_CHARS = 200
+MAX_TEXT_CHARS = 16 << 10
+"""Of what one rank tells: all of them fit into one message to the client."""
+
 GRACE_S = 2.0
 """What the report of an engine's end may take, beyond the limits that its daemon keeps."""
 
@@ -91,9 +95,9 @@ class Checks:
             return []
         match message:
             case EngineState(phase=phases.READY):
-                running.results[rank] = message.detail
+                running.results[rank] = message.detail[:MAX_TEXT_CHARS]
             case EngineExited():
-                running.ended[rank] = message.reason
+                running.ended[rank] = message.reason[:MAX_TEXT_CHARS]
             case Gather() if (blobs := running.group.gathered(message)) is not None:  # the last blob is in
                 engines = running.group.engines.values()
                 return [(each.node, Gathered(each.key, message.round, blobs)) for each in engines]
@@ -133,6 +137,8 @@ class Checks:
         nodes, name = query.nodes, query.transport
         if not 0 < len(set(nodes)) == len(nodes) <= MAX_RANKS or not 0 < query.limit_s <= MAX_LIMIT_S:
             raise ControlError(f"a case takes 1 to {MAX_RANKS} different nodes and at most {MAX_LIMIT_S:g} s")
+        if len(query.case) > MAX_NAME_CHARS:
+            raise ControlError(f"the name of a case has at most {MAX_NAME_CHARS} characters")
         if missing := [node for node in nodes if node not in offers]:
             raise ControlError(f"{', '.join(missing)} is not here; nodes are {', '.join(sorted(offers)) or 'none'}")
         # Being asked for, it needs no place in transport.order; that it may not be used over this network still counts.

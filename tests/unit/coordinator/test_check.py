@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.clock import FakeClock
-from nova.coordinator.check import GRACE_S, GROUP, MAX_LIMIT_S, MAX_RANKS, Checks, Outbox
+from nova.coordinator.check import GRACE_S, GROUP, MAX_LIMIT_S, MAX_RANKS, MAX_TEXT_CHARS, Checks, Outbox
 from nova.wire import phases
+from nova.wire.codec import MAX_BODY_BYTES
 from nova.wire.messages import (
     CheckQuery,
     CheckReply,
@@ -146,6 +147,16 @@ def test_a_case_that_takes_too_long_is_stopped_and_answered_all_the_same() -> No
     assert checking.reply.ranks[1] == RankResult("b", "", "it does not end")
 
 
+def test_what_ranks_tell_fits_into_one_message() -> None:
+    checking = Checking()
+    checking.begin()
+    for rank, node in enumerate("ab"):
+        checking.report(node, rank, "x" * (1 << 20))
+        checking.exit(node, rank, reason="y" * (1 << 20))
+    assert sum(len(each.result) + len(each.ended) for each in checking.reply.ranks) <= 4 * MAX_TEXT_CHARS
+    assert 2 * MAX_TEXT_CHARS * MAX_RANKS * 4 < MAX_BODY_BYTES, "also in characters of four bytes"
+
+
 def test_a_node_that_leaves_ends_its_rank() -> None:
     checking = Checking()
     checking.begin()
@@ -199,6 +210,7 @@ def test_what_belongs_to_another_group_or_an_earlier_case_changes_nothing() -> N
         ({"limit_s": 0.0}, "at most"),
         ({"limit_s": MAX_LIMIT_S + 1}, "at most"),
         ({"limit_s": float("nan")}, "at most"),
+        ({"case": "x" * 1000}, "at most 200 characters"),
         ({"transport": "zmq"}, "zmq: a does not offer it"),
         ({"offered": {"a": offers("tcp"), "b": [offer("tcp", "no port")]}}, "tcp: unavailable on b: no port"),
     ],
