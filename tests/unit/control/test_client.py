@@ -22,6 +22,8 @@ from nova.wire.messages import (
     Abandon,
     Accepted,
     Cancel,
+    CheckQuery,
+    CheckReply,
     Completed,
     ExplainQuery,
     ExplainReply,
@@ -105,6 +107,36 @@ def test_an_explanation_is_asked_for_and_comes(world: World) -> None:
             events.on_message = lambda session, message: hub.send(session.id, _status(message.request))  # type: ignore[attr-defined]
             with pytest.raises(ProtocolError, match="answered ExplainQuery with StatusReply"):
                 await client.explain()
+
+    run(main())
+
+
+def test_a_case_is_asked_for_and_its_end_or_a_refusal_comes(world: World) -> None:
+    async def main() -> None:
+        async with world.hub() as (hub, events), _client(world, hub.port) as client:
+            answers: dict[str, Message] = {"x": CheckReply("x", []), "y": Failed("y", "b is not here")}
+
+            def answer(session: Session, message: Message) -> None:
+                assert isinstance(message, CheckQuery)
+                hub.send(session.id, answers[message.request])
+
+            events.on_message = answer
+            assert await client.check(CheckQuery("x", "tcp", "T1", ["a"], 1.0), LIMIT_S) == answers["x"]
+            with pytest.raises(ControlError, match="b is not here"):
+                await client.check(CheckQuery("y", "tcp", "T1", ["b"], 1.0), LIMIT_S)
+
+    run(main())
+
+
+def test_a_case_that_is_no_longer_waited_for_is_abandoned(world: World) -> None:
+    async def main() -> None:
+        async with world.hub() as (hub, events), _client(world, hub.port) as client:
+            checking = asyncio.create_task(client.check(CheckQuery("x", "tcp", "T1", ["a"], 1.0), LIMIT_S))
+            await events.until("received", 1)
+            checking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await checking
+            assert (await events.until("received", 2))[1] == Abandon("x")
 
     run(main())
 
