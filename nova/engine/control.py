@@ -37,8 +37,8 @@ ORPHAN_S = 60.0
 """s; an engine whose control thread had no turn for this long ends by itself. As a rule its daemon ends it earlier; but
 a plugin that holds the GIL also holds up the reading of the lifeline, and the daemon may have died meanwhile."""
 
-SAID_S = 1.0
-"""As a rule it is a tenth of a millisecond."""
+HEARD_S = 1.0
+"""The longest wait for the daemon's answer to a state; as a rule it is a millisecond."""
 
 MAX_ROUNDS = 256
 MAX_BLOB_BYTES = 192 << 10
@@ -77,7 +77,7 @@ class ControlLine:
         self.transfers = Transfers()
         self.phase = phases.BOOT
         """The last phase that was reported."""
-        self._said = threading.Event()
+        self._heard = threading.Event()
         self._gathered: queue.SimpleQueue[Gathered | StopEngine] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
@@ -98,16 +98,16 @@ class ControlLine:
     def send(self, message: Message) -> None:
         """Hand a message to the control thread. What queues here is bounded by one per chunk.
 
-        Does not block, but for a state: that is waited for, a moment at most, until it is on its way. A plugin may
-        crash in the phase that it announces, and the daemon is to know the phase.
+        Does not block, but for a state: the daemon answers it, which is waited for. A plugin may crash in the phase
+        that it announces, and then the daemon is to know the phase.
         """
         if isinstance(message, EngineState):
             self.phase = message.phase
-            self._said.clear()
+            self._heard.clear()
         self._outbox.put(message)
         self._waker.send(b"\0")
         if isinstance(message, EngineState):
-            self._said.wait(SAID_S)
+            self._heard.wait(HEARD_S)
 
     def all_gather(self, key: EngineKey, round_: int, blob: bytes, deadline: Deadline) -> list[bytes]:
         """Every rank's blob. Raises FormingFailed at the deadline, at an order to stop, and for what is too much."""
@@ -175,14 +175,15 @@ class ControlLine:
                 # A thousand messages behind: the daemon has stopped reading, and a token less is a hole in a text.
                 log.error("the daemon does not read, the engine ends", kind=type(message).__name__)
                 os._exit(DAEMON_IS_GONE)
-        if isinstance(message, EngineState):
-            self._said.set()
 
     def _receive(self) -> None:
         try:
             message, _ = decode(self._socket.recv_multipart(zmq.NOBLOCK))
         except ProtocolError as error:
             log.warning("malformed message from the daemon dropped", error=str(error))
+            return
+        if isinstance(message, Heartbeat):
+            self._heard.set()
             return
         if isinstance(message, Gathered | StopEngine):  # whoever waits for the others need not do so any longer
             self._gathered.put(message)

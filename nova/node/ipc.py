@@ -3,6 +3,9 @@
 An engine is known by its routing id, a secret of 16 bytes that the daemon handed it on standard input. Whatever
 comes from another id, or does not decode, is counted, logged and dropped. One frame beyond MAX_BODY_BYTES is none of
 these: libzmq cuts its sender's connection before anything of the message is handed to us, so nothing is counted.
+
+An engine's state is answered with a heartbeat: it waits for that before it goes on, so that its phase is known
+whatever a plugin does in it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic_ns
 
 import psutil
 import structlog
@@ -23,7 +28,7 @@ import zmq
 from nova.control import sockets
 from nova.errors import EngineError, ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import Message
+from nova.wire.messages import EngineState, Heartbeat, Message
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +135,9 @@ class EngineLines:
             return
         self._sequences[identity] = sequence
         self._received(identity, message)
+        if isinstance(message, EngineState):
+            with suppress(EngineError):  # it has ended meanwhile
+                self.send(identity, Heartbeat(monotonic_ns()))
 
     def _drop(self, cause: str, detail: str) -> None:
         self.counters[cause] += 1

@@ -19,10 +19,12 @@ import zmq.asyncio
 from nova.errors import EngineError
 from nova.node import ipc
 from nova.node.ipc import EngineLines
-from nova.wire.codec import MAX_BODY_BYTES, encode
-from nova.wire.messages import Heartbeat, Message
+from nova.wire.codec import MAX_BODY_BYTES, decode, encode
+from nova.wire.messages import EngineState, Heartbeat, Message
+from nova.wire.values import EngineKey
 
 WAIT_S = 10.0
+KEY = EngineKey("main", 1, 0)
 BAD = 1000
 
 
@@ -215,6 +217,23 @@ def test_what_is_sent_arrives_with_a_rising_sequence_and_sending_to_nobody_is_an
             assert arrived == [encode(Heartbeat(5), 2), encode(Heartbeat(6), 3)]
 
     asyncio.run(send())
+
+
+def test_an_engine_s_state_is_answered_and_nothing_else_is() -> None:
+    async def states() -> None:
+        async with daemon() as one:
+            identity = one.lines.admit()
+            engine = one.dealer(identity)
+            for sequence, message in enumerate((Heartbeat(1), EngineState(KEY, "open"), EngineState(KEY, "meet")), 1):
+                await engine.send_multipart(encode(message, sequence))
+            async with asyncio.timeout(WAIT_S):
+                answers = [decode(await engine.recv_multipart()) for _ in range(2)]
+            assert [(type(message), sequence) for message, sequence in answers] == [(Heartbeat, 1), (Heartbeat, 2)]
+            one.lines.send(identity, EngineState(KEY, "last"))
+            async with asyncio.timeout(WAIT_S):
+                assert decode(await engine.recv_multipart())[0] == EngineState(KEY, "last")
+
+    asyncio.run(states())
 
 
 def test_closing_ends_the_reader_that_still_waits_and_closing_again_is_fine() -> None:
