@@ -9,8 +9,10 @@ A plugin author writes one fixture and one class:
 
 `case.py`       what a case is: a function that every rank runs, and what it needs
 `cases/`        the cases, one file for each topic of the contract
-`rank.py`       what a case is given: a seat, the transport, a group, a rendezvous
+`rank.py`       what a case is given: a seat, the transport, a group, a rendezvous (`meeting.py`)
+`carriers.py`   bytes over parts or over arrays, for cases that hold for both
 `checks.py`     how a case says what it expects
+`bits.py`       arrays of known bits;  `leaks.py`  what a process holds;  `strangers.py`  who knocks at ports
 `run.py`        one rank of one case, wherever it runs; and the verdict over all ranks
 `threads.py`    the ranks as threads of this process
 `processes.py`  the ranks as processes of this machine; `child.py` is such a process

@@ -68,13 +68,12 @@ class _Child:
         finally:
             meeting.leave(self.rank)
 
-    def end(self) -> float:
-        """Kill it with all that it started. Returns how long that took, in seconds."""
-        begun = monotonic()
+    def end(self) -> bool:
+        """Kill it with all that it started. False if it is still there KILL_S later."""
         with suppress(ProcessLookupError):  # gone already
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(KILL_S)
-        took = monotonic() - begun
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_S)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
@@ -82,7 +81,7 @@ class _Child:
         self._errors.seek(max(0, size - TAIL))
         self.silence = self.silence or self._errors.read().decode(errors="replace").strip()
         self._errors.close()
-        return took
+        return self._process.returncode is not None
 
     def _write(self, message: Job | Answer) -> None:
         assert self._process.stdin is not None
@@ -97,8 +96,10 @@ def run_in_processes(
     """Every rank in a fresh process."""
     begun = monotonic()
     meeting = Meeting(len(seats))
-    children = [_Child(_job(case, transport, options, seat, caps, limit_s)) for seat in seats]
+    children: list[_Child] = []
     try:
+        for seat in seats:
+            children.append(_Child(_job(case, transport, options, seat, caps, limit_s)))
         calls = [Background(lambda child=child: child.serve(meeting)) for child in children]  # type: ignore[misc]
         end = Deadline.after(limit_s)
         results = {
@@ -106,9 +107,11 @@ def run_in_processes(
             for child, call in zip(children, calls, strict=True)
         }
     finally:
-        for child in children:
-            child.end()
+        undead = [child.rank for child in children if not child.end()]
     result = verdict(case, transport, caps, results)
+    if undead:
+        reason = f"rank {undead[0]} was killed, and is still there {KILL_S:.0f} s later"
+        result = msgspec.structs.replace(result, outcome="failed", reason=reason)
     last_words = [
         f"rank {child.rank} said: {child.silence}"
         for child in children

@@ -40,8 +40,8 @@ class Rank:
         self.caps = caps
         """What the transport declares."""
         self.undo = ExitStack()
-        self.formed = True
-        """False once a join has failed: the ranks have parted then, and do not meet any more."""
+        self.together = True
+        """False once a join has failed: the ranks have parted then, and do not wait for each other at the end."""
         self._rendezvous = rendezvous
         self._group: Group | None = None
 
@@ -74,7 +74,7 @@ class Rank:
         try:
             group = endpoint.join(cards, _Tagged(b"join", self._rendezvous, self.rank), soon(within_s))
         except FormingFailed:
-            self.formed = False
+            self.together = False
             raise
         self.undo.callback(group.abort)
         return group

@@ -51,7 +51,7 @@ def run_rank(case: Case, transport: Transport, seat: Seat, rendezvous: Rendezvou
     rank = Rank(transport, seat, rendezvous, caps)
     begun = monotonic()
     error = attempt(lambda: _run(case, rank)).exception()
-    if error is None and rank.formed and not case.dies:
+    if error is None and rank.together and not case.dies:
         with suppress(FormingFailed):  # a rank that failed does not wait here, and says why itself
             rank.all_gather()  # nobody ends a group that others still use
     ended = attempt(rank.undo.close).exception()

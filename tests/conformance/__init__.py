@@ -1,1 +1,1 @@
-"""What every transport must do, whichever it is: the cases of the contract in `nova.transport.api`."""
+"""What every transport must do, whichever it is: the contract of plugins/README.md, held by the kit `nova.testing`."""

@@ -12,11 +12,11 @@ from nova.testing.run import cases_for
 from nova.transport.api import Caps
 from tests.structure.project import ROOT
 
-from .test_mutants import MUTANTS
+from .mutants.every import MUTANTS
 
 UNPROVEN = {
     "T14": "it takes minutes",
-    "F8": "a peer's process is killed: test_kit.py has a defect for it",
+    "F8": "a peer's process is killed: test_runners.py has a defect for it",
     "F9": "as F8",
     "F10": "as F8",
     "F11": "as F8",

@@ -14,11 +14,8 @@ from nova.testing.harness import Harness
 from nova.testing.report import CaseResult
 from nova.transport.memory import MemoryTransport
 
-from .mutants import arrays, failure, identity, importing, lifecycle, plugin, transfer
-from .mutants.base import MUTANTS, leaked, maker, released
-
-TOPICS = (arrays, failure, identity, importing, lifecycle, plugin, transfer)
-"""Importing them fills MUTANTS."""
+from .mutants.base import leaked, maker, released
+from .mutants.every import MUTANTS
 
 LIMIT_S = 3.5
 """s; a case that is stuck has failed. The quick ones take less than one."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from typing import Any
 
+from nova.testing.bits import bits, same
 from nova.testing.case import case
 from nova.testing.checks import PROMPT_S, Background, check, raises, soon
 from nova.testing.rank import Rank
@@ -19,26 +18,6 @@ DTYPES = (
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (3, 5, 7), (1, 1, 4096), (70_001,), (3 << 20,))
 """A scalar, one element, odd, a hidden state of one position, an odd and a large number of elements."""
-
-
-def bits(shape: Sequence[int], dtype: str, seed: int = 0) -> Any:
-    """An evaluated array of random bits, so of NaN and infinities too; every rank can work it out for itself."""
-    import mlx.core as mx
-
-    array = mx.zeros(shape, getattr(mx, dtype))
-    mx.eval(array)
-    whole = random.Random(f"{shape} {dtype} {seed}").randbytes(array.nbytes)
-    if dtype == "bool_":
-        whole = bytes(each & 1 for each in whole)
-    raw = mx.array(memoryview(whole))  # type: ignore[arg-type]  # takes any buffer
-    array = raw.view(getattr(mx, dtype)).reshape(shape)
-    mx.eval(array)
-    return array
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal in dtype, shape and every bit."""
-    return a.dtype == b.dtype and tuple(a.shape) == tuple(b.shape) and bytes(memoryview(a)) == bytes(memoryview(b))
 
 
 def _send(rank: Rank, array: Any, dst: int) -> None:

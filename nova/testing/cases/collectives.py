@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nova.testing.bits import same
 from nova.testing.case import case
-from nova.testing.cases.arrays import same
 from nova.testing.checks import check
 from nova.testing.rank import Rank
 from nova.transport.api import Caps

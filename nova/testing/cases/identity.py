@@ -8,6 +8,7 @@ from dataclasses import replace
 from nova.errors import FormingFailed, TransportError
 from nova.testing.carriers import carrier_of
 from nova.testing.case import case
+from nova.testing.cases.transfer import take
 from nova.testing.checks import PROMPT_S, Background, check, soon
 from nova.testing.rank import LATE_S, Rank
 from nova.testing.strangers import listening, strangers
@@ -33,13 +34,25 @@ def I2_a_listener_with_another_ticket_is_refused(rank: Rank) -> None:
 
 
 @case(blocks=BOTH, limit_s=15.0)
-def I3_another_generation_is_refused(rank: Rank) -> None:
+def I3_a_dialler_of_another_generation_is_refused(rank: Rank) -> None:
     """A peer of an older or later generation of the group is not let in."""
     _apart(rank, replace(rank.seat, generation=7) if rank.rank == 1 else rank.seat)
 
 
 @case(blocks=BOTH, limit_s=15.0)
-def I4_another_group_is_refused(rank: Rank) -> None:
+def I3_a_listener_of_another_generation_is_refused(rank: Rank) -> None:
+    """A peer of an older or later generation of the group is not let in."""
+    _apart(rank, replace(rank.seat, generation=7) if rank.rank == 0 else rank.seat)
+
+
+@case(blocks=BOTH, limit_s=15.0)
+def I4_a_dialler_of_another_group_is_refused(rank: Rank) -> None:
+    """A peer of another group is not let in."""
+    _apart(rank, replace(rank.seat, group="another") if rank.rank == 1 else rank.seat)
+
+
+@case(blocks=BOTH, limit_s=15.0)
+def I4_a_listener_of_another_group_is_refused(rank: Rank) -> None:
     """A peer of another group is not let in."""
     _apart(rank, replace(rank.seat, group="another") if rank.rank == 0 else rank.seat)
 
@@ -62,7 +75,7 @@ def I6_strangers_disturb_no_join(rank: Rank) -> None:
     where = listening(rank)
     with strangers(where) if rank.rank == 0 else contextlib.nullcontext():
         rank.use(rank.join(endpoint, cards, 5.0))
-        _pass_round(rank)
+        _pass_round(rank, among=(0, 1, 2))
         rank.all_gather()
 
 
@@ -73,10 +86,15 @@ def I7_strangers_disturb_no_group(rank: Rank) -> None:
     cards = rank.all_gather(endpoint.card())
     where = listening(rank)
     rank.use(rank.join(endpoint, cards))
+    waiting = Background(lambda: take(rank, 4, 2)) if rank.rank == 1 else None
     with strangers(where) if rank.rank == 0 else contextlib.nullcontext():
         for _ in range(10):
-            _pass_round(rank)
+            _pass_round(rank, among=(0, 2))
         rank.all_gather()
+    if rank.rank == 2:
+        rank.parts.send([b"here"], 1, soon())
+    if waiting is not None:
+        check(waiting.result() == b"here", "other bytes came to a receive that was waiting all the time")
 
 
 def _apart(rank: Rank, seat: Seat) -> None:
@@ -92,7 +110,7 @@ def _refused(rank: Rank, endpoint: Endpoint, cards: list[bytes]) -> None:
     except FormingFailed:
         return
     check(Caps.AUTHENTICATED not in rank.caps, "the group came up, although not all ranks belong to it")
-    rank.formed = False  # the other end may have failed
+    rank.together = False  # the other end may have failed
     try:
         shown = Background(lambda: _exchange_stamps(rank, group)).result(LATE_S + PROMPT_S)
     except TransportError:
@@ -109,11 +127,10 @@ def _exchange_stamps(rank: Rank, group: Group) -> bytes:
     return shown
 
 
-def _pass_round(rank: Rank) -> None:
-    """Every rank sends a part to both others."""
-    others = [each for each in range(rank.size) if each != rank.rank]
+def _pass_round(rank: Rank, among: tuple[int, ...]) -> None:
+    """Every one of these ranks sends a part to all others of them."""
+    others = [each for each in among if each != rank.rank] if rank.rank in among else []
     for dst in others:
         rank.parts.send([bytes([rank.rank]) * LOAD], dst, soon())
     for src in others:
-        rank.parts.recv_into(out := bytearray(LOAD), src, soon())
-        check(set(out) == {src}, f"other bytes came from rank {src}")
+        check(set(take(rank, LOAD, src)) == {src}, f"other bytes came from rank {src}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from nova.errors import FormingFailed, GroupClosed
+from nova.errors import FormingFailed, GroupClosed, PeerLost
 from nova.testing.carriers import Carrier, carrier_of, each_carrier
 from nova.testing.case import case
 from nova.testing.checks import BLOCKED_S, PROMPT_S, Background, check, raises, soon
 from nova.testing.rank import LATE_S, Rank
-from nova.transport.api import MAX_CARD_BYTES, Caps
+from nova.transport.api import MAX_CARD_BYTES, Caps, Group
 
 
 @case(ranks=1)
@@ -67,6 +68,7 @@ def L5_a_join_without_its_peer_ends(rank: Rank) -> None:
     if rank.rank == 1:
         endpoint.close()
         rank.all_gather()
+        rank.together = False
         return
     rank.all_gather()
     with raises(FormingFailed, saying="rank 1", within_s=LATE_S + PROMPT_S):
@@ -97,19 +99,25 @@ def L7_a_second_group_forms_in_one_process(rank: Rank) -> None:
 def L8_a_group_that_ended_leaves_nothing(rank: Rank) -> None:
     """After close or abort nothing of a group is left behind."""
 
-    def live(generation: int, graceful: bool) -> None:
+    def live(generation: int, end: Callable[[Group], None]) -> None:
         group = rank.form(generation)
         rank.all_gather()
-        if graceful:
-            group.close(soon())
-        else:
-            group.abort()
-
-    live(1, graceful=True)
-    with rank.nothing_left():
-        live(2, graceful=True)
+        end(group)
         rank.all_gather()
-        live(3, graceful=False)
+
+    def abort_a_receive(group: Group) -> None:
+        receiving = Background(lambda: carrier_of(group).take(1, rank.left, soon()))
+        if Caps.ABORT in rank.caps:
+            receiving.blocked()
+            rank.all_gather()
+            group.abort()
+            receiving.raises(GroupClosed, PeerLost)  # whoever of the ranks was first
+
+    live(1, abort_a_receive)
+    with rank.nothing_left():
+        live(2, lambda group: group.close(soon()))
+        live(3, lambda group: group.abort())
+        live(4, abort_a_receive)
 
 
 @case(needs=Caps.REFORM | Caps.DEADLINE)
@@ -157,13 +165,23 @@ def L11_close_keeps_its_deadline(rank: Rank) -> None:
 
 
 @case(needs=Caps.BYTES)
-def L12_what_was_sent_before_a_close_arrives(rank: Rank) -> None:
+def L12_what_rank_0_sent_before_a_close_arrives(rank: Rank) -> None:
     """A close flushes: what was sent before it arrives, of any size."""
+    _send_and_close(rank, sender=0)
+
+
+@case(needs=Caps.BYTES)
+def L12_what_rank_1_sent_before_a_close_arrives(rank: Rank) -> None:
+    """A close flushes: what was sent before it arrives, of any size."""
+    _send_and_close(rank, sender=1)
+
+
+def _send_and_close(rank: Rank, sender: int) -> None:
     sizes = (4, 1 << 20, 5 << 20)
-    if rank.rank == 0:
-        rank.parts.send([bytes([index]) * size for index, size in enumerate(sizes)], 1, soon())
+    if rank.rank == sender:
+        rank.parts.send([bytes([index]) * size for index, size in enumerate(sizes)], 1 - sender, soon())
         rank.group.close(soon())
         return
     for index, size in enumerate(sizes):
-        rank.parts.recv_into(out := bytearray(size), 0, soon())
+        rank.parts.recv_into(out := bytearray(size), sender, soon())
         check(out == bytes([index]) * size, f"part {index} of {size} bytes came as others")

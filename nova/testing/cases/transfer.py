@@ -6,6 +6,7 @@ import ctypes
 import random
 from collections.abc import Callable
 
+from nova.testing.bits import bits, same
 from nova.testing.case import case
 from nova.testing.checks import BLOCKED_S, Background, check, raises, soon
 from nova.testing.rank import Rank
@@ -87,6 +88,7 @@ def T5_every_kind_of_buffer_is_taken(rank: Rank) -> None:
     structured = (Pair * 4)(*[Pair(index, -index) for index in range(4)])
     kinds: list[Buffer] = [b"bytes", bytearray(b"bytearray"), memoryview(b"view")[1:], memoryview(structured)]
     kinds += [memoryview(noise(24)).cast("B", (2, 3, 4)), memoryview(noise(8)).cast("f")]  # type: ignore[list-item]
+    kinds += [memoryview(bits((512,), "bfloat16"))]
     if rank.rank == 0:
         rank.parts.send(kinds, 1, soon())
         return
@@ -100,13 +102,15 @@ def T5_every_kind_of_buffer_is_taken(rank: Rank) -> None:
 def T6_a_part_lands_in_place(rank: Rank) -> None:
     """A destination may be any writable contiguous memoryview, such as that of an array with its own format."""
     if rank.rank == 0:
-        rank.parts.send([noise(1200), noise(24)], 1, soon())
+        rank.parts.send([noise(1200), noise(24), memoryview(bits((300,), "bfloat16"))], 1, soon())
         return
     whole = bytearray(2000)
     rank.parts.recv_into(memoryview(whole)[400:1600], 0, soon())
     check(whole == bytes(400) + noise(1200) + bytes(400), "the part landed beside its destination")
     rank.parts.recv_into(memoryview(floats := bytearray(24)).cast("f"), 0, soon())  # type: ignore[arg-type]
     check(floats == noise(24), "a destination of format f got other bytes")
+    rank.parts.recv_into(memoryview(array := bits((300,), "bfloat16", 1)), 0, soon())
+    check(same(array, bits((300,), "bfloat16")), "an array of bfloat16 got other bits")
 
 
 @case(needs=Caps.BYTES)

@@ -117,7 +117,7 @@ class AbortWaitsForASenderOfArrays(_Blocking):
     kind = ARRAYS
 
 
-@fails("F6_abort_wakes_a_sender_and_a_receiver_of_parts")
+@fails("F6_abort_wakes_a_sender_and_a_receiver_of_parts", "L8_a_group_that_ended_leaves_nothing")
 class AbortWakesOneOfTwo(_Deaf):
     kind, deaf_size = PARTS, 3
 

@@ -20,13 +20,13 @@ class IgnoresTheTicket(MemoryEndpoint):
         super().__init__(hub, replace(seat, ticket=b""), capacity)
 
 
-@fails("I3_another_generation_is_refused")
+@fails("I3_a_dialler_of_another_generation_is_refused", "I3_a_listener_of_another_generation_is_refused")
 class IgnoresLateGenerations(MemoryEndpoint):
     def __init__(self, hub: Hub, seat: Seat, capacity: int) -> None:
         super().__init__(hub, replace(seat, generation=1 if seat.generation == 7 else seat.generation), capacity)
 
 
-@fails("I4_another_group_is_refused")
+@fails("I4_a_dialler_of_another_group_is_refused", "I4_a_listener_of_another_group_is_refused")
 class IgnoresTheGroup(MemoryEndpoint):
     def __init__(self, hub: Hub, seat: Seat, capacity: int) -> None:
         super().__init__(hub, replace(seat, group=""), capacity)

@@ -121,7 +121,7 @@ class CloseWaitsForThePeer(MemoryGroup):
         super().close(deadline)
 
 
-@fails("L12_what_was_sent_before_a_close_arrives")
+@fails("L12_what_rank_0_sent_before_a_close_arrives", "L12_what_rank_1_sent_before_a_close_arrives")
 class CloseDropsWhatIsQueued(MemoryGroup):
     def close(self, deadline: Deadline) -> None:
         with self._changed:
