@@ -15,6 +15,7 @@ from nova.clock import Clock, monotonic
 from nova.config.schema import NodeConfig
 from nova.control.hub import Hub
 from nova.control.session import Session
+from nova.coordinator import check
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.model import ServedModel, open_model
 from nova.coordinator.serving import Request, Serving
@@ -23,6 +24,7 @@ from nova.errors import NodeLost, NovaError
 from nova.ids import new_ticket
 from nova.wire.messages import (
     Abandon,
+    CheckQuery,
     EngineExited,
     EngineState,
     ExplainQuery,
@@ -58,6 +60,7 @@ class Coordinator:
         self._encodings: set[asyncio.Task[None]] = set()
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
+        self._checks = check.Checks(config, new_ticket, self._to_client)
         self._serving = Serving(config.deployment, self._deployment, self._to_client, self._to_node, self._offset_ns)
 
     async def run(self) -> None:
@@ -66,6 +69,7 @@ class Coordinator:
         self._opened.set()
         while True:
             self._step(self._deployment.tick(self._clock()))
+            self._send(self._checks.tick(self._clock()))
             await asyncio.sleep(TICK_S)
 
     def close(self) -> None:
@@ -87,14 +91,18 @@ class Coordinator:
     def left(self, session: Session, why: str) -> None:
         if session.role != "worker":
             self._serving.abandon(session.id)
+            self._send(self._checks.abandon(session.id, self._clock()))
         elif self._workers.get(session.name) is session:
             log.warning("node left", node=session.name, reason=why)
             del self._workers[session.name]
             self._step(self._deployment.node_left(session.name, why, self._clock()))
+            self._send(self._checks.node_left(session.name, why, self._clock()))
 
     def received(self, session: Session, message: Message) -> None:
         now, node = self._clock(), session.name
         match message:
+            case EngineState(engine=key) | EngineExited(engine=key) | Gather(engine=key) if key.group == check.GROUP:
+                self._send(self._checks.from_engine(node, message, now))
             case EngineState():
                 self._step(self._deployment.engine_state(node, message, now))
             case EngineExited():
@@ -116,6 +124,10 @@ class Coordinator:
                     task.add_done_callback(partial(self._encoding_ended, request))
             case Abandon():
                 self._serving.abandon(session.id, message.request)
+                self._send(self._checks.abandon(session.id, now, message.request))
+            case CheckQuery():
+                offers = {name: worker.offers for name, worker in self._workers.items()}
+                self._send(self._checks.begin(session.id, message, offers, now))
             case ExplainQuery():
                 self._to_client(session.id, explain(message.request, self._deployment, now))
             case StatusQuery():
