@@ -69,10 +69,10 @@ class _WithGroup(MemoryTransport):
         return replace(super().probe(hosts), caps=caps, collectives=("all_sum",) if Caps.COLLECTIVES in caps else ())
 
     def open(self, seat: Seat) -> MemoryEndpoint:
-        return _GroupEndpoint(self._hub, seat, self.config.capacity, self._kind)
+        return GroupEndpoint(self._hub, seat, self.config.capacity, self._kind)
 
 
-class _GroupEndpoint(MemoryEndpoint):
+class GroupEndpoint(MemoryEndpoint):
     def __init__(self, hub: Hub, seat: Seat, capacity: int, kind: type[MemoryGroup]) -> None:
         super().__init__(hub, seat, capacity)
         self._kind = kind
