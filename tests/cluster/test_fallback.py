@@ -14,6 +14,7 @@ def test_a_transport_that_cannot_form_gives_way_to_the_next_one() -> None:
     assert outcome.status == 0, outcome.errors
     assert outcome.output["transport"] == "zmq"
     assert outcome.output["text"] == "All w"
+    assert "tcp failed in phase join" in outcome.errors
 
 
 def test_when_no_transport_is_left_the_error_names_the_engine_and_the_cause() -> None:
