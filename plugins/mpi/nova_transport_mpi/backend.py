@@ -10,7 +10,6 @@ from typing import Any
 from nova.errors import TransportUnavailable
 from nova_transport_mpi import library
 from nova_transport_mpi.errors import failed, translate
-from nova_transport_mpi.launcher import networks
 from nova_transport_mpi.world import Place
 
 _taken = threading.Lock()
@@ -58,12 +57,14 @@ def init(path: str, place: Place, rank: int, size: int, hosts: Sequence[str]) ->
 
 
 def parameters(place: Place, hosts: Sequence[str]) -> dict[str, str]:
-    """How Open MPI is to connect: on one machine by shared memory in mpirun's folder, else by TCP between the addresses.
+    """How Open MPI is to connect: on one machine by shared memory in mpirun's folder, else by TCP between addresses.
 
     MLX calls MPI_Init, which asks for one thread only; the engine has two, and sends while it receives. Open MPI takes
     the level from the environment then. Without it two threads of a rank wait for ever (tried with 5.0.11).
     """
     common = {"OMPI_MPI_THREAD_LEVEL": str(library.MULTIPLE), "OMPI_MCA_pml": "ob1"}
     if hosts:
-        return {**common, "OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": networks(hosts)}
+        ours = ",".join(f"{host}/32" for host in dict.fromkeys(hosts))  # interfaces, by the addresses that they have
+        tcp = {"OMPI_MCA_btl_tcp_if_include": ours, "OMPI_MCA_btl_tcp_disable_family": "6"}
+        return {**common, **tcp, "OMPI_MCA_btl": "self,tcp"}
     return {**common, "OMPI_MCA_btl": "self,sm", "OMPI_MCA_btl_sm_backing_directory": place["PMIX_SERVER_TMPDIR"]}

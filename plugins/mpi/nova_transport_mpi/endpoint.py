@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from nova.clock import Deadline
-from nova.errors import ProtocolError
+from nova.errors import ProtocolError, TransportUnavailable
 from nova.transport.api import Endpoint, Rendezvous, Seat
-from nova.transport.network import is_ours
+from nova.transport.network import is_ours, place
 from nova_transport_mpi import backend
 from nova_transport_mpi.errors import failed, translate
 from nova_transport_mpi.group import MpiGroup
@@ -43,21 +43,23 @@ class MpiEndpoint(Endpoint):
             launcher, answer = self._launched(apart, deadline, undo) if seat.rank == 0 else (None, b"")
             first, *_ = rendezvous.all_gather(answer, deadline)
             try:
-                place = answered(seat, first)
+                given = answered(seat, first)
             except ProtocolError as error:
                 raise translate(error, forming=seat.rank) from error
-            group = backend.init(self._path, place, seat.rank, seat.size, apart)
+            group = backend.init(self._path, given, seat.rank, seat.size, apart)
             undo.pop_all()
         return MpiGroup(seat, group, launcher)
 
     def _launched(self, apart: Sequence[str], deadline: Deadline, undo: ExitStack) -> tuple[Launcher | None, bytes]:
         """mpirun, and what the other ranks are to know: their places, or why there are none."""
         try:
-            launcher = Launcher(self._mpirun, self._seat.size, apart)
+            _, _, network = place(apart[0]).domain.partition("/") if apart else ("", "", "")
+            launcher = Launcher(self._mpirun, self._seat.size, apart, network)
             undo.callback(lambda: launcher.wait(Deadline.after(END_S)))
             undo.callback(launcher.end)
-            return launcher, told(launcher.places(self._seat.size, deadline))
-        except (LaunchFailed, ProtocolError, OSError) as error:
+            soon = Deadline.after(deadline.remaining() / 2)  # the others are to hear a reason before they give up
+            return launcher, told(launcher.places(self._seat.size, soon))
+        except (LaunchFailed, ProtocolError, TransportUnavailable, OSError) as error:
             return None, told([], f"{self._mpirun}: {error}")
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ END_S = 1.0
 """s; mpirun has ended its copies by then (0.3 s measured here), or is killed."""
 
 TAIL_BYTES = 4096
-WORDS = 300
+WORDS = 600
 """Characters of mpirun's last words that are shown."""
 
 
@@ -37,8 +37,9 @@ class LaunchFailed(Exception):
 class Launcher:
     """One running mpirun. It ends with `end`, and with this process."""
 
-    def __init__(self, mpirun: str, size: int, hosts: Sequence[str]) -> None:
-        """`hosts` are the ranks' addresses, empty when all ranks share this machine. Raises OSError."""
+    def __init__(self, mpirun: str, size: int, hosts: Sequence[str], network: str) -> None:
+        """`hosts` are the ranks' addresses, in the network ("192.168.2.0/24"); both are empty when all ranks share this
+        machine. Raises OSError."""
         self.folder = tempfile.mkdtemp(prefix="nova-mpi-", dir=MEMORY if os.path.isdir(MEMORY) else None)
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -47,7 +48,7 @@ class Launcher:
             self._lifeline.listen(1)  # nobody accepts: a connection that waits ends with the listener
             self._errors = undo.enter_context(tempfile.TemporaryFile())
             self._process = subprocess.Popen(
-                command(mpirun, size, hosts, self.folder),
+                command(mpirun, size, hosts, network, self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -68,6 +69,8 @@ class Launcher:
             piece = os.read(source, MAX_PLACE_BYTES)
             said += piece
             if not piece:
+                with contextlib.suppress(subprocess.TimeoutExpired):  # its last words come with its end
+                    self._process.wait(min(END_S, deadline.remaining()))
                 raise LaunchFailed(f"mpirun ended before its copies started: {self._last_words()}")
             if len(said) > 2 * size * MAX_PLACE_BYTES:
                 raise ProtocolError(f"mpirun wrote more than {len(said)} bytes")
@@ -80,11 +83,14 @@ class Launcher:
 
     def wait(self, deadline: Deadline) -> None:
         """After `end`: until mpirun has ended; at the deadline it is killed, and its copies see that."""
-        with self._process as process:  # closes its output
-            try:
-                process.wait(deadline.remaining())
-            except subprocess.TimeoutExpired:
-                process.kill()
+        try:
+            self._process.wait(deadline.remaining())
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # not even the system can end it
+                self._process.wait(END_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._errors.close()
         shutil.rmtree(self.folder, ignore_errors=True)  # gone already, unless no copy of rank 0 ever ran
 
@@ -94,19 +100,14 @@ class Launcher:
         return last_words(self._errors.read().decode(errors="replace"))
 
 
-def command(mpirun: str, size: int, hosts: Sequence[str], folder: str) -> list[str]:
-    """One host was tested. Over several, mpirun reaches the others through ssh without a password, and needs Nova and
-    Open MPI in the same folders everywhere."""
+def command(mpirun: str, size: int, hosts: Sequence[str], network: str, folder: str) -> list[str]:
+    """One host was tested. Over several, mpirun reaches the others through ssh without a password, and needs Python,
+    this package and Open MPI in the same folders everywhere."""
     where: list[str] = []
     if hosts:
-        where = ["--host", ",".join(hosts), "--prtemca", "prte_if_include", networks(hosts)]
+        where = ["--host", ",".join(hosts), "--prtemca", "prte_if_include", network]
     program = [sys.executable, "-I", "-S", str(Path(place.__file__).resolve()), folder]
     return [mpirun, "-np", str(size), "--oversubscribe", *where, *program]
-
-
-def networks(hosts: Sequence[str]) -> str:
-    """As Open MPI's `..._if_include` takes them: interfaces by the addresses that they have."""
-    return ",".join(f"{host}/32" for host in dict.fromkeys(hosts))
 
 
 def environment(folder: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ MAX_PLACE_BYTES = 4096
 MAX_ANSWER_BYTES = 128 << 10
 """Of all ranks' places."""
 
-MAX_REASON = 500
+MAX_REASON = 1000
 """Characters."""
 
 _RECORD = re.compile(rb"<(\d{1,4}) ([A-Za-z0-9+/=]{1,%d})>" % MAX_PLACE_BYTES)
