@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
@@ -20,11 +21,14 @@ from .mutants.every import MUTANTS
 LIMIT_S = 3.5
 """s; a case that is stuck has failed. The quick ones take less than one."""
 
-WORKERS = 12
-"""Cases at a time. They mostly wait, and too many would make each other late."""
-
 ALONE = ("P4", "L2", "L8", "L9", "I6", "I7")
-"""Clauses that look at what this whole process holds, or at its ports: nothing else may run beside them."""
+"""Clauses that look at what a whole process holds, or at its ports: nothing else may run beside them."""
+
+PROCESSES, THREADS = 4, 10
+"""At a time, for a share of the mutants, and for the cases of one share. They mostly wait; more would be late."""
+
+Failed = dict[str, dict[str, str]]
+"""By mutant: the cases that failed, with their reasons."""
 
 
 def run(mutant: str, case: Case) -> tuple[str, CaseResult]:
@@ -33,32 +37,39 @@ def run(mutant: str, case: Case) -> tuple[str, CaseResult]:
     return mutant, Harness(make().name, make=make, limit_s=LIMIT_S).run(case)
 
 
+def run_share(mutants: Sequence[str]) -> Failed:
+    """Every case that ranks can run as threads, on each of these mutants. Runs in a process of its own."""
+    cases = [case for case in CASES.values() if not case.processes and not case.slow]
+    jobs = [(mutant, case) for case in cases for mutant in mutants if case.clause != "K3" or has_its_own_module(mutant)]
+    failed: Failed = {mutant: {} for mutant in mutants}
+    try:
+        results = [run(*job) for job in jobs if job[1].clause in ALONE]
+        with ThreadPoolExecutor(THREADS) as pool:
+            results += pool.map(lambda job: run(*job), [job for job in jobs if job[1].clause not in ALONE])
+    finally:
+        released.set()
+        while leaked:
+            os.close(leaked.pop())
+    for mutant, result in results:
+        if result.outcome == "failed":
+            failed[mutant][result.case] = result.reason
+    return failed
+
+
 def has_its_own_module(mutant: str) -> bool:
     """K3 looks at the transport's module only, and most mutants have the same."""
     return issubclass(MUTANTS[mutant][0], MemoryTransport)
 
 
 @pytest.fixture(scope="module")
-def failed() -> Iterator[dict[str, dict[str, str]]]:
-    """For each mutant the cases that failed, with their reasons; every case runs on every mutant."""
-    cases = [case for case in CASES.values() if not case.processes and not case.slow]
-    jobs = [(mutant, case) for case in cases for mutant in MUTANTS if case.clause != "K3" or has_its_own_module(mutant)]
-    found: dict[str, dict[str, str]] = {mutant: {} for mutant in MUTANTS}
-    try:
-        results = [run(*job) for job in jobs if job[1].clause in ALONE]
-        with ThreadPoolExecutor(WORKERS) as pool:
-            results += pool.map(lambda job: run(*job), [job for job in jobs if job[1].clause not in ALONE])
-        for mutant, result in results:
-            if result.outcome == "failed":
-                found[mutant][result.case] = result.reason
-        yield found
-    finally:
-        released.set()
-        while leaked:
-            os.close(leaked.pop())
+def failed() -> Failed:
+    names = list(MUTANTS)
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        shares = pool.map(run_share, [names[each::PROCESSES] for each in range(PROCESSES)], timeout=240)
+        return {mutant: cases for share in shares for mutant, cases in share.items()}
 
 
 @pytest.mark.parametrize("mutant", list(MUTANTS))
-def test_a_defect_fails_its_case_and_no_other(failed: dict[str, dict[str, str]], mutant: str) -> None:
+def test_a_defect_fails_its_case_and_no_other(failed: Failed, mutant: str) -> None:
     _, wanted = MUTANTS[mutant]
     assert failed[mutant].keys() == wanted, failed[mutant]
