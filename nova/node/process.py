@@ -168,7 +168,8 @@ class EngineProcess:
             return status
         finally:
             self.kill("its daemon ended")
-            self._transport.close()
+            if exited.is_set():  # else its close would collect the status, for which the loop itself still waits
+                self._transport.close()
 
     def why(self, status: int) -> str:
         """Why it ended, in words: its own first, then our verdict, then the signal or status."""
