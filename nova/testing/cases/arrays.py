@@ -153,3 +153,19 @@ def A9_an_empty_array_does_no_harm(rank: Rank) -> None:
         _send(rank, whole, 1)
     else:
         _expect(rank, whole, 0, "the array after an empty one")
+
+
+@case(needs=Caps.ARRAYS, slow=True, limit_s=300.0)
+def A10_an_array_may_exceed_2_GiB(rank: Rank) -> None:
+    """An array may be larger than 2 GiB. Both ranks of one machine take 7 GiB of memory."""
+    import mlx.core as mx
+
+    piece, rows = bits((1 << 20,), "uint8"), 2049
+    if rank.rank == 0:
+        whole = mx.contiguous(mx.broadcast_to(piece, (rows, 1 << 20)))
+        mx.eval(whole)
+        rank.arrays.send_array(whole, 1, soon(240))
+        return
+    came = rank.arrays.recv_array((rows, 1 << 20), mx.uint8, 0, soon(240))
+    wrong = [row for row in range(rows) if not mx.array_equal(came[row], piece).item()]
+    check(not wrong, f"MiB {wrong[:3]} came as other bytes")
