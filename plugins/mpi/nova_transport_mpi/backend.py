@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -34,7 +33,7 @@ def available(path: str) -> str:
     return version("mlx")
 
 
-def init(path: str, place: Place, rank: int, size: int, hosts: Sequence[str]) -> Any:
+def init(path: str, place: Place, rank: int, size: int, network: str) -> Any:
     """The `mx.distributed.Group` of all ranks. Raises FormingFailed; MPI itself ends the process where it cannot start.
 
     Holds the interpreter's lock meanwhile: 0.1 to 0.2 s on one machine (two ranks, two cores, mlx 0.32.4).
@@ -43,7 +42,7 @@ def init(path: str, place: Place, rank: int, size: int, hosts: Sequence[str]) ->
 
     if not _taken.acquire(blocking=False):
         raise failed(rank, "MLX forms one MPI group in the life of a process: start another engine")
-    with library.environment({**place, **parameters(place, hosts), library.LIBRARY_VARIABLE: path}):
+    with library.environment({**place, **parameters(place, network), library.LIBRARY_VARIABLE: path}):
         try:
             group = mx.distributed.init(strict=True, backend="mpi")
         except (RuntimeError, ValueError) as error:
@@ -56,15 +55,16 @@ def init(path: str, place: Place, rank: int, size: int, hosts: Sequence[str]) ->
     return group
 
 
-def parameters(place: Place, hosts: Sequence[str]) -> dict[str, str]:
-    """How Open MPI is to connect: on one machine by shared memory in mpirun's folder, else by TCP between addresses.
+def parameters(place: Place, network: str) -> dict[str, str]:
+    """How Open MPI is to connect: by TCP in a network; when none is given by shared memory, in mpirun's folder.
+
+    The network is one that an interface here has ("192.168.2.0/24"): another is passed over without a word.
 
     MLX calls MPI_Init, which asks for one thread only; the engine has two, and sends while it receives. Open MPI takes
     the level from the environment then. Without it two threads of a rank wait for ever (tried with 5.0.11).
     """
     common = {"OMPI_MPI_THREAD_LEVEL": str(library.MULTIPLE), "OMPI_MCA_pml": "ob1"}
-    if hosts:
-        ours = ",".join(f"{host}/32" for host in dict.fromkeys(hosts))  # interfaces, by the addresses that they have
-        tcp = {"OMPI_MCA_btl_tcp_if_include": ours, "OMPI_MCA_btl_tcp_disable_family": "6"}
+    if network:
+        tcp = {"OMPI_MCA_btl_tcp_if_include": network, "OMPI_MCA_btl_tcp_disable_family": "6"}
         return {**common, **tcp, "OMPI_MCA_btl": "self,tcp"}
     return {**common, "OMPI_MCA_btl": "self,sm", "OMPI_MCA_btl_sm_backing_directory": place["PMIX_SERVER_TMPDIR"]}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from nova.clock import Deadline
-from nova.errors import ProtocolError, TransportUnavailable
+from nova.errors import ProtocolError
 from nova.transport.api import Endpoint, Rendezvous, Seat
-from nova.transport.network import is_ours, place
+from nova.transport.network import is_ours
 from nova_transport_mpi import backend
 from nova_transport_mpi.errors import failed, translate
 from nova_transport_mpi.group import MpiGroup
@@ -19,10 +19,12 @@ from nova_transport_mpi.world import answered, card, hosts, told
 class MpiEndpoint(Endpoint):
     """Rank 0 runs mpirun. Its copies only hold the places of the world, and the engines take these over."""
 
-    def __init__(self, seat: Seat, path: str, mpirun: str) -> None:
+    def __init__(self, seat: Seat, path: str, mpirun: str, network: str) -> None:
+        """`path` is the library's; `network` is where ranks on other machines are dialled ("192.168.2.0/24")."""
         self._seat = seat
         self._path = path
         self._mpirun = mpirun
+        self._network = network
         self._closed = False
 
     def card(self) -> bytes:
@@ -37,30 +39,34 @@ class MpiEndpoint(Endpoint):
             ranks = hosts(seat, cards)
         except ProtocolError as error:
             raise translate(error, forming=seat.rank) from error
-        apart = [] if len(set(ranks)) == 1 or all(map(is_ours, ranks)) else ranks
+        apart = [] if together(ranks) else ranks
         rendezvous.all_gather(b"", deadline)  # no mpirun for ranks of which one does not come
         with ExitStack() as undo:
             launcher, answer = self._launched(apart, deadline, undo) if seat.rank == 0 else (None, b"")
             first, *_ = rendezvous.all_gather(answer, deadline)
             try:
-                given = answered(seat, first)
+                place = answered(seat, first)
             except ProtocolError as error:
                 raise translate(error, forming=seat.rank) from error
-            group = backend.init(self._path, given, seat.rank, seat.size, apart)
+            group = backend.init(self._path, place, seat.rank, seat.size, self._network if apart else "")
             undo.pop_all()
         return MpiGroup(seat, group, launcher)
 
     def _launched(self, apart: Sequence[str], deadline: Deadline, undo: ExitStack) -> tuple[Launcher | None, bytes]:
         """mpirun, and what the other ranks are to know: their places, or why there are none."""
         try:
-            _, _, network = place(apart[0]).domain.partition("/") if apart else ("", "", "")
-            launcher = Launcher(self._mpirun, self._seat.size, apart, network)
+            launcher = Launcher(self._mpirun, self._seat.size, apart)
             undo.callback(lambda: launcher.wait(Deadline.after(END_S)))
             undo.callback(launcher.end)
             soon = Deadline.after(deadline.remaining() / 2)  # the others are to hear a reason before they give up
             return launcher, told(launcher.places(self._seat.size, soon))
-        except (LaunchFailed, ProtocolError, TransportUnavailable, OSError) as error:
+        except (LaunchFailed, ProtocolError, OSError) as error:
             return None, told([], f"{self._mpirun}: {error}")
 
     def close(self) -> None:
         self._closed = True
+
+
+def together(hosts: Sequence[str]) -> bool:
+    """Whether these addresses are all of this machine."""
+    return all(map(is_ours, hosts))

@@ -37,9 +37,8 @@ class LaunchFailed(Exception):
 class Launcher:
     """One running mpirun. It ends with `end`, and with this process."""
 
-    def __init__(self, mpirun: str, size: int, hosts: Sequence[str], network: str) -> None:
-        """`hosts` are the ranks' addresses, in the network ("192.168.2.0/24"); both are empty when all ranks share this
-        machine. Raises OSError."""
+    def __init__(self, mpirun: str, size: int, hosts: Sequence[str]) -> None:
+        """`hosts` are the ranks' addresses, empty when all ranks share this machine. Raises OSError."""
         self.folder = tempfile.mkdtemp(prefix="nova-mpi-", dir=MEMORY if os.path.isdir(MEMORY) else None)
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -48,7 +47,7 @@ class Launcher:
             self._lifeline.listen(1)  # nobody accepts: a connection that waits ends with the listener
             self._errors = undo.enter_context(tempfile.TemporaryFile())
             self._process = subprocess.Popen(
-                command(mpirun, size, hosts, network, self.folder),
+                command(mpirun, size, hosts, self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -71,7 +70,8 @@ class Launcher:
             if not piece:
                 with contextlib.suppress(subprocess.TimeoutExpired):  # its last words come with its end
                     self._process.wait(min(END_S, deadline.remaining()))
-                raise LaunchFailed(f"mpirun ended before its copies started: {self._last_words()}")
+                code = self._process.returncode
+                raise LaunchFailed(f"mpirun ended (code {code}) before its copies started: {self._last_words()}")
             if len(said) > 2 * size * MAX_PLACE_BYTES:
                 raise ProtocolError(f"mpirun wrote more than {len(said)} bytes")
             found = records(said)
@@ -100,12 +100,10 @@ class Launcher:
         return last_words(self._errors.read().decode(errors="replace"))
 
 
-def command(mpirun: str, size: int, hosts: Sequence[str], network: str, folder: str) -> list[str]:
+def command(mpirun: str, size: int, hosts: Sequence[str], folder: str) -> list[str]:
     """One host was tested. Over several, mpirun reaches the others through ssh without a password, and needs Python,
     this package and Open MPI in the same folders everywhere."""
-    where: list[str] = []
-    if hosts:
-        where = ["--host", ",".join(hosts), "--prtemca", "prte_if_include", network]
+    where = ["--host", ",".join(hosts)] if hosts else []
     program = [sys.executable, "-I", "-S", str(Path(place.__file__).resolve()), folder]
     return [mpirun, "-np", str(size), "--oversubscribe", *where, *program]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nova.errors import TransportUnavailable
 from nova.transport.api import API_VERSION, Attachment, Seat, Transport, TransportInfo
-from nova.transport.network import places
+from nova.transport.network import domain, places
 from nova_transport_mpi import backend, library
 from nova_transport_mpi.config import MpiConfig
 from nova_transport_mpi.endpoint import MpiEndpoint
@@ -44,4 +44,5 @@ class MpiTransport(Transport):
         backend.check_free()
         path = library.library(self.config)
         backend.available(path)
-        return MpiEndpoint(seat, path, library.launcher(self.config))
+        _, _, network = domain(seat.hosts[0]).partition("/")
+        return MpiEndpoint(seat, path, library.launcher(self.config), network)

@@ -6,14 +6,17 @@ It writes a blob for each all-gather, as a line of hexadecimal, and reads a line
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import sys
 from collections.abc import Callable
 
 import msgspec
 import psutil
-from nova_transport_mpi import MpiConfig, MpiTransport
+from nova_transport_mpi import MpiConfig, MpiTransport, backend
+from nova_transport_mpi import endpoint as forming
 from nova_transport_mpi.group import MpiGroup
+from nova_transport_mpi.world import Place
 
 from nova.clock import Deadline
 from nova.errors import FormingFailed
@@ -30,6 +33,8 @@ class Told(msgspec.Struct):
     size: int
     mpirun: str = ""
     join_s: float = JOIN_S
+    over_tcp: bool = False
+    """As between machines: rank 0 names hosts to mpirun, and the ranks share no memory."""
 
 
 class Lines:
@@ -47,6 +52,9 @@ def say(line: str) -> None:
 def main() -> None:
     told = msgspec.json.decode(base64.b64decode(sys.argv[2]), type=Told)
     seat = Seat("group", 1, told.rank, told.size, b"t" * 32)
+    if told.over_tcp:
+        forming.together = lambda hosts: False
+        backend.parameters = functools.partial(_over_loopback, backend.parameters)
     endpoint = MpiTransport(MpiConfig(mpirun=told.mpirun)).open(seat)
     line = Lines()
     cards = line.all_gather(endpoint.card(), Deadline.after(JOIN_S))
@@ -57,6 +65,11 @@ def main() -> None:
         return
     say("joined")
     DOES[sys.argv[1]](group)
+
+
+def _over_loopback(parameters: Callable[[Place, str], dict[str, str]], place: Place, network: str) -> dict[str, str]:
+    """The domain of loopback names no network; this is the one that it has."""
+    return parameters(place, "127.0.0.0/8")
 
 
 def _wait(group: MpiGroup) -> None:

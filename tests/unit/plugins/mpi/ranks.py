@@ -64,8 +64,10 @@ class Process:
 
 
 @contextmanager
-def ranks(does: str, size: int = 2, mpirun: str = "", join_s: float = JOIN_S) -> Iterator[list[Process]]:
-    started = [Process(does, Told(rank, size, mpirun, join_s)) for rank in range(size)]
+def ranks(
+    does: str, size: int = 2, mpirun: str = "", join_s: float = JOIN_S, over_tcp: bool = False
+) -> Iterator[list[Process]]:
+    started = [Process(does, Told(rank, size, mpirun, join_s, over_tcp)) for rank in range(size)]
     try:
         yield started
     finally:

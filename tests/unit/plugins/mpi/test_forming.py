@@ -7,6 +7,7 @@ import select
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .ranks import LIMIT_S, descendants, executable, folder_of, gather, gone, ranks
@@ -47,8 +48,9 @@ def test_a_killed_rank_0_takes_mpirun_and_its_files_along(whole_session: bool) -
         assert gone(started, folder)
 
 
-def test_what_was_sent_before_a_close_arrives_and_mpirun_ends_with_the_group() -> None:
-    with ranks("close") as all_ranks:
+@pytest.mark.parametrize("over_tcp", [False, True], ids=["shared memory", "tcp"])
+def test_what_was_sent_before_a_close_arrives_and_mpirun_ends_with_the_group(over_tcp: bool) -> None:
+    with ranks("close", over_tcp=over_tcp) as all_ranks:
         assert gather(all_ranks) == ["joined", "joined"]
         assert [all_ranks[1].line() for _ in range(3)] == [f"came {{{index}}}" for index in range(3)]
         assert all_ranks[0].line() == "closed []"
@@ -64,3 +66,11 @@ def test_a_killed_rank_is_not_seen_by_a_receive_that_waits_for_it() -> None:
         ready, _, _ = select.select([waiting.stdout], [], [], 1.0)
         assert not ready
         assert waiting.poll() is None
+
+
+def test_ranks_of_several_machines_connect_within_the_network_of_their_addresses() -> None:
+    with ranks("close", over_tcp=True) as all_ranks:
+        assert gather(all_ranks) == ["joined", "joined"]
+        assert [all_ranks[1].line() for _ in range(3)] == [f"came {{{index}}}" for index in range(3)]
+        ends = psutil.Process(all_ranks[0].process.pid).net_connections("inet")
+        assert {end.laddr.ip for end in ends if end.status == psutil.CONN_ESTABLISHED} == {"127.0.0.1"}

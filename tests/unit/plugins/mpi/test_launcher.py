@@ -23,7 +23,7 @@ MPIRUN = mpirun_of(MpiConfig())
 
 @contextmanager
 def launched(mpirun: str, size: int) -> Iterator[Launcher]:
-    launcher = Launcher(mpirun, size, [], "")
+    launcher = Launcher(mpirun, size, [])
     try:
         yield launcher
     finally:
@@ -70,20 +70,19 @@ def test_an_mpirun_that_makes_no_world_is_named(tmp_path: Path, text: str, error
 def test_an_mpirun_that_cannot_be_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nova_transport_mpi.launcher.MEMORY", str(tmp_path))
     with pytest.raises(OSError, match="mpirun"):
-        Launcher(str(tmp_path / "mpirun"), 2, [], "")
+        Launcher(str(tmp_path / "mpirun"), 2, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_hosts_are_given_in_the_order_of_ranks() -> None:
-    told = command("mpirun", 3, ["10.0.0.2", "10.0.0.1", "10.0.0.2"], "10.0.0.0/24", "/folder")
+    told = command("mpirun", 3, ["10.0.0.2", "10.0.0.1", "10.0.0.2"], "/folder")
     assert told[told.index("--host") + 1] == "10.0.0.2,10.0.0.1,10.0.0.2"
-    assert told[told.index("prte_if_include") + 1] == "10.0.0.0/24"
-    assert "--host" not in command("mpirun", 3, [], "", "/folder")
+    assert "--host" not in command("mpirun", 3, [], "/folder")
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="mpirun reaches other hosts by ssh")
 def test_a_host_that_mpirun_cannot_reach_is_named() -> None:
-    launcher = Launcher(MPIRUN, 2, ["127.0.0.1", "127.0.0.2"], "")
+    launcher = Launcher(MPIRUN, 2, ["127.0.0.1", "127.0.0.2"])
     try:
         with pytest.raises(LaunchFailed, match=r"ssh.*127\.0\.0\.2"):
             launcher.places(2, Deadline.after(LIMIT_S))
