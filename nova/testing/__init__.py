@@ -18,4 +18,5 @@ A plugin author writes one fixture and one class:
 `processes.py`  the ranks as processes of this machine; `child.py` is such a process
 `harness.py`    a transport under test
 `suite.py`      the cases as pytest tests; the only file here that needs pytest
+`template/`     what `nova transports new` writes
 """

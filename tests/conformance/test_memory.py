@@ -9,6 +9,8 @@ from nova.testing.suite import TransportSuite
 from nova.transport.api import Caps
 from nova.transport.memory import Hub, MemoryConfig, MemoryTransport
 
+from .modest import MODEST, ModestTransport
+
 
 class TestMemory(TransportSuite):
     @pytest.fixture
@@ -16,3 +18,12 @@ class TestMemory(TransportSuite):
         hub = Hub()
         expect = ~(Caps.COLLECTIVES | Caps.INTER_HOST)
         return Harness("memory", make=lambda: MemoryTransport(MemoryConfig(), hub), expect=expect)
+
+
+class TestModest(TransportSuite):
+    """What is not declared is refused, or does no harm."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        hub = Hub()
+        return Harness("memory", make=lambda: ModestTransport(MemoryConfig(), hub), expect=MODEST)

@@ -64,7 +64,7 @@ def I5_a_rank_in_another_s_place_is_refused(rank: Rank) -> None:
     cards = rank.all_gather(endpoint.card())
     if rank.rank == 2:
         cards[:2] = reversed(cards[:2])
-    _refused(rank, endpoint, cards)
+    _refused(rank, rank.seat, endpoint, cards)
 
 
 @case(ranks=3, needs=OPEN_PORTS, joins=True)
@@ -100,10 +100,10 @@ def I7_strangers_disturb_no_group(rank: Rank) -> None:
 def _apart(rank: Rank, seat: Seat) -> None:
     """Two ranks whose seats do not belong together."""
     endpoint = rank.open(seat)
-    _refused(rank, endpoint, rank.all_gather(endpoint.card()))
+    _refused(rank, seat, endpoint, rank.all_gather(endpoint.card()))
 
 
-def _refused(rank: Rank, endpoint: Endpoint, cards: list[bytes]) -> None:
+def _refused(rank: Rank, seat: Seat, endpoint: Endpoint, cards: list[bytes]) -> None:
     """No group comes up; or, without AUTHENTICATED, one in which a stamp shows who is wrong, as VERIFY does."""
     try:
         group = rank.join(endpoint, cards, LATE_S)
@@ -112,14 +112,18 @@ def _refused(rank: Rank, endpoint: Endpoint, cards: list[bytes]) -> None:
     check(Caps.AUTHENTICATED not in rank.caps, "the group came up, although not all ranks belong to it")
     rank.together = False  # the other end may have failed
     try:
-        shown = Background(lambda: _exchange_stamps(rank, group)).result(LATE_S + PROMPT_S)
+        shown = Background(lambda: _exchange_stamps(rank, seat, group)).result(LATE_S + PROMPT_S)
     except TransportError:
         return
-    check(shown != proof(rank.seat, b"stamp"), "the stamp of a rank that does not belong here is right")
+    check(shown != _stamp(seat, rank.left), "the stamp of a rank that does not belong here is right")
 
 
-def _exchange_stamps(rank: Rank, group: Group) -> bytes:
-    ours = proof(rank.seat, b"stamp")
+def _stamp(seat: Seat, source: int) -> bytes:
+    return proof(seat, b"stamp", bytes([source]))
+
+
+def _exchange_stamps(rank: Rank, seat: Seat, group: Group) -> bytes:
+    ours = _stamp(seat, rank.rank)
     carrier = carrier_of(group)
     sending = Background(lambda: carrier.put(ours, rank.right, soon(LATE_S)))
     shown = carrier.take(len(ours), rank.left, soon(LATE_S))
