@@ -20,6 +20,7 @@
         |-- PeerLost             the process on the other side is gone
         |-- TransferTimeout      a deadline passed inside a transfer
         |-- LengthMismatch       the peer sent another length than was awaited
+        |-- TransportFault       the transport did what its contract forbids
         |-- GroupClosed          we closed the group ourselves
         `-- GroupBroken          the link failed earlier; a group never heals
 
@@ -129,6 +130,11 @@ class TransferTimeout(TransportError):
 
 class LengthMismatch(TransportError):
     """The peer sent another length than was awaited; the group is broken."""
+
+
+class TransportFault(TransportError):
+    """A transport lost or repeated a chunk, gave another array than was announced, or raised what is none of its
+    errors: another one is to be tried."""
 
 
 class GroupClosed(TransportError):

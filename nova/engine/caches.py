@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nova.errors import ProtocolError
+from nova.errors import TransportFault
 from nova.wire.tensor import Flags, Header
 
 
@@ -33,15 +33,15 @@ class Caches:
         return stream in self._caches
 
     def continued(self, header: Header) -> Any:
-        """The cache that this chunk continues. Raises ProtocolError."""
+        """The cache that this chunk continues. Raises TransportFault."""
         if header.flags & Flags.FIRST and header.stream not in self._caches:
             self._caches[header.stream] = _Cache(self._make())
         cache = self._caches.get(header.stream)
         if cache is None:
-            raise ProtocolError(f"a chunk of request {header.stream} came before its first one: a chunk was lost")
+            raise TransportFault(f"a chunk of request {header.stream} came before its first one: a chunk was lost")
         if header.position != cache.position:
             came = f"position {header.position} came, {cache.position} was awaited"
-            raise ProtocolError(f"request {header.stream}: {came}: a chunk was lost, repeated or overtaken")
+            raise TransportFault(f"request {header.stream}: {came}: a chunk was lost, repeated or overtaken")
         cache.position += header.width
         return cache.layers
 

@@ -26,7 +26,7 @@ from nova.engine.control import Transfers
 from nova.engine.failure import described
 from nova.engine.lanes import Lanes
 from nova.engine.schedule import window
-from nova.errors import EngineError, GroupClosed, NovaError, ProtocolError, TransferTimeout, TransportError
+from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout, TransportError, TransportFault
 from nova.transport.api import ArrayGroup, Buffer
 from nova.wire.tensor import HEADER_BYTES, Header, Kind
 
@@ -95,7 +95,7 @@ class Link:
         self._thread.start()
 
     def send(self, header: Header, tensor: mx.array) -> None:
-        """Send an evaluated, contiguous array to the next rank. Raises TransportError, or EngineError for a plugin."""
+        """Send an evaluated, contiguous array to the next rank. Raises TransportError."""
         header.generation = self._limits.generation
         parts: list[Buffer] = [header.pack()]
         apart = self._arrays if tensor.size and header.kind is Kind.HIDDEN else None
@@ -138,7 +138,7 @@ class Link:
 
     def _hand_over(self, received: Received) -> None:
         if self._inbox.qsize() >= MAX_WAITING:
-            raise ProtocolError(f"more than {MAX_WAITING} chunks from rank {self._previous} wait to be computed")
+            raise TransportFault(f"more than {MAX_WAITING} chunks from rank {self._previous} wait to be computed")
         self._inbox.put(received)
 
     def _receive(self) -> Received:
@@ -171,19 +171,19 @@ class Link:
                 return
             except TransferTimeout as error:
                 if not deadline.expired:  # or it would be asked again at once, for ever
-                    raise EngineError(f"the transport gave up before its deadline: {error}") from error
+                    raise TransportFault(f"the transport gave up before its deadline: {error}") from error
             except TransportError:
                 raise
             except BaseException as error:
                 raise broken(error, f"in a receive from rank {self._previous}") from error
 
     def _array(self, arrays: ArrayGroup, header: Header, deadline: Deadline) -> mx.array:
-        """Raises EngineError for another array than the header announced."""
+        """Raises TransportFault for another array than the header announced."""
         shape, dtype = header.layout.shape, getattr(mx, header.layout.dtype)
         tensor: mx.array = arrays.recv_array(shape, dtype, self._previous, deadline)
         if (tuple(tensor.shape), tensor.dtype) != (tuple(shape), dtype):
             got = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise EngineError(f"rank {self._previous} announced {dtype} {tuple(shape)}, and {got} came")
+            raise TransportFault(f"rank {self._previous} announced {dtype} {tuple(shape)}, and {got} came")
         return tensor
 
     def _slot(self, nbytes: int) -> mx.array:
@@ -194,12 +194,12 @@ class Link:
         return slot
 
 
-def broken(error: BaseException, where: str) -> EngineError:
+def broken(error: BaseException, where: str) -> TransportFault:
     """What a transport raised that is none of its errors: a plugin may raise anything, SystemExit included.
 
     Not a TransportError: those are symptoms of a link, which wait for a better cause, and this is the cause.
     """
-    return EngineError(f"the transport raised {described(error)} {where}")
+    return TransportFault(f"the transport raised {described(error)} {where}")
 
 
 def bytes_of(tensor: mx.array) -> memoryview:

@@ -21,7 +21,7 @@ from nova.engine.caches import Caches
 from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
-from nova.errors import EngineError
+from nova.errors import EngineError, TransportFault
 from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
 from nova.wire.tensor import Flags, Header, Kind, layout
 from nova.wire.values import EngineKey, EngineSpec, TokenTiming
@@ -105,13 +105,13 @@ class Runner:
                     raise EngineError(f"the engine got {type(other).__name__}, which is not for engines")
 
     def _next(self) -> object:
-        """What comes next. Raises EngineError when chunks are under way and none comes back."""
+        """What comes next. Raises TransportFault when chunks are under way and none comes back."""
         waiting = self._schedule.under_way
         try:
             return self._line.inbox.get(timeout=self._round.remaining() if waiting else None)
         except queue.Empty:
             lost = f"{waiting} chunks are under way and none has come back for {self._round_s:g} s"
-            raise EngineError(f"{lost}: the transport {self._spec.transport} has lost one") from None
+            raise TransportFault(f"{lost}: the transport {self._spec.transport} has lost one") from None
 
     # --- every stage ------------------------------------------------------------------------------------------------
 

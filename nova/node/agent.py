@@ -154,10 +154,11 @@ class NodeAgent:
             self._lines.endpoint, engine.identity.hex(), ENGINE_HEARTBEAT_S, str(self._home), self._config.name,
             _label(engine.key), self._config.log.level, self._config.log.format,
         )  # fmt: skip
+        suspect = False
         try:
             await engine.spawn(boot, environment(self._blas, self._config.engine.threads, dict(os.environ)))
             status = await engine.supervise()
-            reason = engine.why(status)
+            reason, suspect = engine.why(status), engine.is_suspect(status)
         except (OSError, EngineError) as error:
             reason = f"could not be started: {error}"
         finally:
@@ -166,7 +167,8 @@ class NodeAgent:
         asked = engine.watch.stop_asked is not None
         log.info("engine ended", engine=_label(engine.key), pid=engine.pid, reason=reason, asked=asked)
         tail = [] if asked else list(engine.tail)
-        self._report(EngineExited(engine.key, engine.pid, asked, reason, engine.watch.phase, engine.error, tail))
+        phase, failure = engine.watch.phase, engine.error
+        self._report(EngineExited(engine.key, engine.pid, asked, reason, phase, failure, tail, suspect))
 
     def _stop(self, engine: EngineProcess, reason: str) -> None:
         engine.stop()

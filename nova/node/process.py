@@ -107,6 +107,7 @@ class EngineProcess:
         self.pid = 0
         self._failure: EngineState | None = None
         self._killed: str | None = None
+        self._suspect = False
         self._changed = asyncio.Event()
         self._reported = asyncio.Event()
         self._watcher = _Watcher(self.log, self._changed)
@@ -187,6 +188,14 @@ class EngineProcess:
         last = f": {self.tail[-1]}" if self.tail else ""
         return f"exit status {status}{last}"
 
+    def is_suspect(self, status: int) -> bool:
+        """Whether its end speaks against its transport: it crashed, or fell silent, and nobody sent a signal."""
+        if self._failure is not None or self.watch.stop_asked is not None:
+            return False
+        if self._killed is not None:
+            return self._suspect
+        return -status not in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
     @property
     def tail(self) -> deque[str]:
         """The last lines that it wrote to standard error."""
@@ -212,7 +221,7 @@ class EngineProcess:
         elif isinstance(verdict, Kill):
             log.warning("engine is killed", pid=self.pid, reason=verdict.reason)
             self._signal(signal.SIGUSR1)  # it writes where it hangs, and ends
-            self._killed = verdict.reason
+            self._killed, self._suspect = verdict.reason, verdict.suspect
             await _within(self._watcher.exited, TRACE_S)
             if not self._watcher.exited.is_set():
                 self._signal(signal.SIGTERM)

@@ -18,9 +18,10 @@ GRACE_S = 1.0
 
 @dataclass(frozen=True)
 class Kill:
-    """End the process; `reason` is what the user will read."""
+    """End the process; `reason` is what the user will read, `suspect` whether the transport may be to blame."""
 
     reason: str
+    suspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class EngineWatch:
             found.append((self.started + limits.start_s, Kill(f"no message within {limits.start_s:g} s of its start")))
         else:
             silent = f"silent for {limits.silent_s:g} s in phase {self.phase}"
-            found.append((self.heard + limits.silent_s, Kill(silent)))
+            found.append((self.heard + limits.silent_s, Kill(silent, suspect=True)))
         if self.busy_since is not None:
             # The heartbeat comes from another thread than the arithmetic, so it alone would not show this.
             stuck = f"computed one chunk for more than {limits.step_s:g} s"
@@ -105,7 +106,7 @@ class EngineWatch:
         if self.transfer_since is not None:
             # Beyond its own deadline: not every transport can keep one.
             stuck = f"one transfer over {self.spec.transport} took longer than {self.spec.transfer_s:g} s"
-            found.append((self.transfer_since + self.spec.transfer_s + GRACE_S, Kill(stuck)))
+            found.append((self.transfer_since + self.spec.transfer_s + GRACE_S, Kill(stuck, suspect=True)))
         limit = {
             phases.BOOT: limits.start_s,
             phases.OPEN: self.spec.open_s,

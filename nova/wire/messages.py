@@ -120,7 +120,8 @@ class EngineState(Message, frozen=True):
 
 class EngineExited(Message, frozen=True):
     """An engine process ended. `asked` is true when the daemon had been told to stop it; `error` is the class
-    name of the failure that it reported itself, "" when it could not."""
+    name of the failure that it reported itself, "" when it could not, and `suspect` then says whether its end speaks
+    against its transport."""
 
     engine: EngineKey
     pid: int
@@ -129,6 +130,7 @@ class EngineExited(Message, frozen=True):
     phase: str
     error: str = ""
     log_tail: list[str] = []
+    suspect: bool = False
 
 
 class Gather(Message, frozen=True):

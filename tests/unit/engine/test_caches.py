@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.engine.caches import Caches
-from nova.errors import ProtocolError
+from nova.errors import TransportFault
 from nova.wire.tensor import Flags, Header, Kind, layout
 
 
@@ -52,7 +52,7 @@ def test_a_chunk_that_is_lost_repeated_or_overtaken_is_refused(widths: list[int]
         )
     )
     caches = made()
-    with pytest.raises(ProtocolError, match="request 1"):
+    with pytest.raises(TransportFault, match="request 1"):
         [caches.continued(header) for header in wrong]
 
 
@@ -63,5 +63,5 @@ def test_a_dropped_cache_is_gone() -> None:
     caches.drop(1)
     caches.drop(1)
     assert 1 not in caches
-    with pytest.raises(ProtocolError, match="before its first one"):
+    with pytest.raises(TransportFault, match="before its first one"):
         caches.continued(chunk(1, 4, 1))

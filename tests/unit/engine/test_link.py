@@ -15,7 +15,7 @@ from nova.engine.control import Transfers
 from nova.engine.lanes import Lanes
 from nova.engine.link import MAX_WAITING, Limits, Link, LinkFailed, Received, bytes_of
 from nova.engine.schedule import window
-from nova.errors import EngineError, LengthMismatch, PeerLost, ProtocolError, TransferTimeout
+from nova.errors import LengthMismatch, PeerLost, ProtocolError, TransferTimeout, TransportFault
 from nova.transport.api import Buffer, WritableBuffer
 from nova.transport.memory import Hub, MemoryGroup
 from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind, layout
@@ -174,7 +174,7 @@ def test_whatever_a_transport_raises_in_a_receive_ends_the_link_with_it(error: B
     link.start()
     got = inbox.get(timeout=WAIT_S)
     assert isinstance(got, LinkFailed)
-    assert isinstance(got.error, EngineError)
+    assert isinstance(got.error, TransportFault)
     assert str(got.error).startswith(f"the transport raised {type(error).__name__}")
     assert str(got.error).endswith("in a receive from rank 1")
 
@@ -182,7 +182,7 @@ def test_whatever_a_transport_raises_in_a_receive_ends_the_link_with_it(error: B
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
 def test_whatever_a_transport_raises_in_a_send_is_an_error_of_the_engine(error: BaseException) -> None:
     link, _ = hostile(error)
-    with pytest.raises(EngineError, match=rf"^the transport raised {type(error).__name__}.* in a send to rank 1$"):
+    with pytest.raises(TransportFault, match=rf"^the transport raised {type(error).__name__}.* in a send to rank 1$"):
         link.send(header(mx.zeros((0,)), "float32"), mx.zeros((0,)))
 
 
@@ -212,7 +212,7 @@ def test_a_flood_of_chunks_without_a_tensor_ends_the_link(pair: Pair) -> None:
     pair.receiver._thread.join(WAIT_S)
     for _ in range(MAX_WAITING):
         pair.get()
-    assert isinstance(pair.failure().error, ProtocolError)
+    assert isinstance(pair.failure().error, TransportFault)
 
 
 class Careless(MemoryGroup):

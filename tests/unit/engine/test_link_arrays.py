@@ -13,7 +13,7 @@ from nova.clock import Deadline
 from nova.engine.control import Transfers
 from nova.engine.lanes import Lanes
 from nova.engine.link import Limits, Link, LinkFailed, Received
-from nova.errors import EngineError
+from nova.errors import TransportFault
 from nova.wire.tensor import DTYPE_SIZES, Flags, Header, Kind, layout
 from tests.unit.engine.ranks import WAIT_S, groups
 
@@ -98,7 +98,7 @@ def test_another_array_than_announced_breaks_the_link(pair: Pair, instead: mx.ar
     pair.sender.send(*tensor("float32"))
     failed = pair.inbox.get(timeout=WAIT_S)
     assert isinstance(failed, LinkFailed)
-    assert isinstance(failed.error, EngineError)
+    assert isinstance(failed.error, TransportFault)
     assert str(failed.error).startswith("rank 0 announced mlx.core.float32 (1, 3, 8), and ")
 
 

@@ -13,7 +13,7 @@ import pytest
 from nova.engine.emulated import TEXT, EmulatedStage
 from nova.engine.link import Link
 from nova.engine.runner import Runner, Stage
-from nova.errors import EngineError, PeerLost
+from nova.errors import EngineError, PeerLost, TransportFault
 from nova.model.stage import load_stage
 from nova.plan.profiles import Profile
 from nova.wire.messages import Goodbye, StopEngine
@@ -171,7 +171,7 @@ def test_a_chunk_that_never_comes_back_ends_the_engine_and_not_its_next_request_
     described, line = spec(2), Said(pipeline.driver, pipeline.said)
     last = Runner(pipeline.key(1), described, pipeline.stages[1](), cast("Link", Swallowing()), line, round_s=0.05)
     pipeline.begin(1, PROMPT)
-    with pytest.raises(EngineError, match=r"3 chunks are under way and none has come back for 0\.1 s"):
+    with pytest.raises(TransportFault, match=r"3 chunks are under way and none has come back for 0\.1 s"):
         last.run()
 
 

@@ -57,7 +57,7 @@ def test_silence_kills_in_every_phase() -> None:
         engine.clock.advance(1.0)
         engine.enter(phase)
         assert engine.watch.judge(10.9) is None
-        assert engine.watch.judge(11.0) == Kill(f"silent for 10 s in phase {phase}")
+        assert engine.watch.judge(11.0) == Kill(f"silent for 10 s in phase {phase}", suspect=True)
 
 
 def test_waiting_for_the_others_to_start_has_a_limit_of_its_own() -> None:
@@ -107,7 +107,7 @@ def test_a_transfer_that_ignores_its_deadline_is_ended_and_names_its_transport()
         engine.watch.on_message(engine.clock(), transfer_s=float(second))
         if (verdict := engine.watch.judge(engine.clock())) is not None:
             break
-    assert verdict == Kill("one transfer over tcp took longer than 5 s")
+    assert verdict == Kill("one transfer over tcp took longer than 5 s", suspect=True)
     assert second == SPEC.transfer_s + GRACE_S
 
 
