@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -74,15 +73,6 @@ def test_a_plugin_that_hangs_costs_its_transport_and_not_the_node(tmp_path: Path
         _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
     assert "its probe did not answer within 2 s" in errors
-
-
-def probes(pid: int) -> list[str]:
-    """The probes that a daemon runs. It has other children for a moment: how libraries are found asks the system."""
-    found = []
-    for child in psutil.Process(pid).children():
-        with suppress(psutil.Error):
-            found += [part for part in child.cmdline() if part == "nova.transport.probe"]
-    return found
 
 
 def test_a_daemon_that_is_told_to_end_while_it_probes_ends_at_once_and_leaves_no_probe(tmp_path: Path) -> None:
