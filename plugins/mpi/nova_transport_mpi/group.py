@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,8 @@ receive from it waits for ever (tried with Open MPI 5.0.11, shared memory), or M
 COLLECTIVES = ("all_gather", "all_max", "all_min", "all_sum")
 """MLX's MPI backend has no sum_scatter."""
 
-MAX_ELEMENTS = 2**31 - 1
-"""MPI counts elements in a C int."""
+PIECE = 2**31 - 1
+"""Elements; MPI counts them in a C int, so a larger array crosses in blocks of its first axis."""
 
 
 class MpiGroup(Group):
@@ -44,12 +46,14 @@ class MpiGroup(Group):
         """May block for longer than the deadline. Raises ValueError, GroupBroken, GroupClosed."""
         import mlx.core as mx
 
-        self._check(dst, array.size)
+        self._check(dst)
         if not memoryview(array).c_contiguous:
             raise ValueError(f"an array must be contiguous, this one has shape {array.shape} and other strides")
+        ends = list(itertools.accumulate(rows_of_blocks(tuple(array.shape))))
         with self._life:
             try:
-                mx.eval(mx.distributed.send(array, dst, group=self._group, stream=mx.cpu))
+                for block in mx.split(array, ends[:-1], stream=mx.cpu) if ends else [array]:
+                    mx.eval(mx.distributed.send(block, dst, group=self._group, stream=mx.cpu))
             except (RuntimeError, ValueError) as error:
                 raise self._life.broke(translate(error, peer=dst)) from error
 
@@ -57,13 +61,12 @@ class MpiGroup(Group):
         """May block for longer than the deadline. Raises ValueError, GroupBroken, GroupClosed."""
         import mlx.core as mx
 
-        elements = 1
-        for length in shape:
-            elements *= length
-        self._check(src, elements)
+        self._check(src)
+        blocks = [(rows, *shape[1:]) for rows in rows_of_blocks(shape)]
         with self._life:
             try:
-                array = mx.distributed.recv(shape, dtype, src, group=self._group, stream=mx.cpu)
+                came = [self._block(each, dtype, src) for each in blocks or [tuple(shape)]]
+                array = mx.concatenate(came, stream=mx.cpu) if blocks else came[0]
                 mx.eval(array)
             except (RuntimeError, ValueError) as error:
                 raise self._life.broke(translate(error, peer=src)) from error
@@ -78,12 +81,28 @@ class MpiGroup(Group):
         """A call in flight goes on: its process is to be ended."""
         self._life.close()
 
-    def _check(self, rank: int, elements: int) -> None:
+    def _block(self, shape: Sequence[int], dtype: Any, src: int) -> Any:
+        import mlx.core as mx
+
+        block = mx.distributed.recv(shape, dtype, src, group=self._group, stream=mx.cpu)
+        mx.eval(block)
+        return block
+
+    def _check(self, rank: int) -> None:
         if rank == self.rank or not 0 <= rank < self.size:
             raise ValueError(f"rank {rank} is not a peer of rank {self.rank} in a group of {self.size}")
-        if elements > MAX_ELEMENTS:
-            raise ValueError(f"MPI moves at most {MAX_ELEMENTS} elements at once, this array has {elements}")
 
     def _release(self) -> None:
         if self._launcher is not None:
             self._launcher.end()
+
+
+def rows_of_blocks(shape: Sequence[int]) -> list[int]:
+    """How many rows each block of an array has; none when it crosses as one. Raises ValueError if none can."""
+    if math.prod(shape) <= PIECE:
+        return []
+    row = math.prod(shape[1:])
+    if row > PIECE:
+        raise ValueError(f"MPI moves at most {PIECE} elements at once, a row of this array has {row}")
+    most = PIECE // row
+    return [min(most, shape[0] - begin) for begin in range(0, shape[0], most)]
