@@ -1,10 +1,17 @@
-"""Arrays that every rank can work out for itself. MLX is imported only where one is made."""
+"""Bytes and arrays that every rank can work out for itself. MLX is imported only where an array is made."""
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
+
+
+@functools.lru_cache(maxsize=128)
+def random_bytes(size: int, seed: str) -> bytes:
+    """Kept, because ranks that are threads want the same ones."""
+    return random.Random(f"{size} {seed}").randbytes(size)
 
 
 def bits(shape: Sequence[int], dtype: str, seed: int = 0) -> Any:
@@ -13,7 +20,7 @@ def bits(shape: Sequence[int], dtype: str, seed: int = 0) -> Any:
 
     array = mx.zeros(shape, getattr(mx, dtype))
     mx.eval(array)
-    whole = random.Random(f"{shape} {dtype} {seed}").randbytes(array.nbytes)
+    whole = random_bytes(array.nbytes, f"{dtype} {seed}")
     if dtype == "bool_":
         whole = bytes(each & 1 for each in whole)
     raw = mx.array(memoryview(whole))  # type: ignore[arg-type]  # takes any buffer

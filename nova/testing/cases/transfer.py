@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import random
 
-from nova.testing.bits import bits, same
+from nova.testing.bits import bits, random_bytes, same
 from nova.testing.case import case
 from nova.testing.checks import check, raises, soon
 from nova.testing.rank import Rank
@@ -21,7 +20,7 @@ PIECES = 48
 
 def noise(size: int, seed: int = 0) -> bytes:
     """Random bytes that every rank can work out for itself."""
-    return random.Random(size * 1000 + seed).randbytes(size)
+    return random_bytes(size, str(seed))
 
 
 def take(rank: Rank, size: int, src: int) -> bytearray:
