@@ -199,6 +199,13 @@ def test_what_cannot_be_checked_here_is_said(arguments: tuple[str, ...], why: st
     assert why in checked(*arguments, status=1)["error"]
 
 
+def is_rank(child: psutil.Process) -> bool:
+    try:
+        return "nova.testing.child" in child.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return False
+
+
 def test_an_interrupt_ends_the_case_and_its_processes() -> None:
     command = [sys.executable, "-c", "from nova.cli.main import main; main()", "transports", "check", "tcp"]
     with subprocess.Popen([*command, "--case", "T"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -206,9 +213,7 @@ def test_an_interrupt_ends_the_case_and_its_processes() -> None:
             ranks, end = list[psutil.Process](), Deadline.after(LIMIT_S)
             while len(ranks) < 2:
                 assert not end.expired
-                ranks = [
-                    child for child in psutil.Process(process.pid).children() if "nova.testing.child" in child.cmdline()
-                ]
+                ranks = [child for child in psutil.Process(process.pid).children() if is_rank(child)]
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=LIMIT_S)
         finally:
