@@ -1,7 +1,8 @@
 """Whatever arrives at the open sockets while text is generated: counted, logged, and the text goes on.
 
-Strangers at a transport's ports while a group forms are the matter of the kit's clauses I6 and I7 (nova/testing/cases/identity.py). Once it
-stands, tcp has closed its ports and zmq's stay open, which is why the flood of the ports runs over zmq.
+Strangers at a transport's ports while a group forms are the matter of the kit's clauses I6 and I7
+(nova/testing/cases/identity.py). Once it stands, tcp has closed its ports and zmq's stay open, which is why the flood
+of the ports runs over zmq.
 """
 
 from __future__ import annotations
