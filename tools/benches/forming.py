@@ -205,7 +205,7 @@ def _limits(limits: Engine) -> list[tuple[str, str, float]]:
         (phases.OPEN, phases.MEET, limits.open_s),
         (phases.MEET, phases.JOIN, limits.start_s),
         (phases.JOIN, phases.LOAD, limits.join_s),
-        (phases.LOAD, phases.READY, limits.silent_s),
+        (phases.LOAD, phases.READY, limits.load_s),
     ]
 
 
