@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from nova.config.schema import Transport as Policy
 from nova.errors import NoTransport
 from nova.transport.select import Candidate, Selection, select
@@ -31,6 +33,8 @@ class Choice:
     nodes: Sequence[str]
     offers: dict[str, Sequence[TransportOffer]] = field(default_factory=dict)
     selection: Selection = field(default_factory=lambda: Selection([], {}))
+    _told: dict[str, Sequence[TransportOffer]] = field(default_factory=dict)
+    """What each node offered last, also of one that is away."""
     _holds: dict[str, Hold] = field(default_factory=dict)
     _measured: dict[tuple[str, str, str], LinkMeasure] = field(default_factory=dict)
 
@@ -43,43 +47,54 @@ class Choice:
 
         Its addresses or hardware have changed then, so what failed may work and what was measured may be wrong.
         """
-        if self.offers.get(node) == offers:
-            return False
         self.offers[node] = offers
+        if self._told.get(node) == offers:
+            return False
+        self._told[node] = offers
         self._holds.clear()
         self._measured = {key: link for key, link in self._measured.items() if node not in key[1:]}
         return True
 
     def left(self, node: str) -> bool:
-        """Whether it was there. Its holds stay: it may come back as it was."""
+        """Whether it was there. Holds stay: it may come back as it was."""
         return self.offers.pop(node, None) is not None
 
-    def look(self) -> Selection:
-        """Judge everything that is offered."""
-        self.selection = select({node: self.offers[node] for node in self.nodes}, self.policy, self._measured)
+    def look(self, now: float) -> Selection:
+        """Judge everything that is offered. A side channel that is held back comes after the others."""
+        side = sorted(self.policy.side, key=lambda name: self._is_held(name, now))
+        policy = msgspec.structs.replace(self.policy, side=side)
+        self.selection = select({node: self.offers[node] for node in self.nodes}, policy, self._measured)
         return self.selection
 
-    def best(self, now: float) -> Candidate:
-        """The best candidate that is not held back; if all are, the one whose pause ends first. Raises NoTransport."""
-        selection = self.look()
+    def best(self, now: float, tested: str = "") -> Candidate:
+        """The one of this name, which a trial has shown to work; or the best. One that is held back is taken only if
+        all are: that whose pause ends first. Raises NoTransport.
+        """
+        selection = self.look(now)
         if not selection.ranked:
             raise NoTransport(selection.rejected)
         free = self.free(now)
-        return free[0] if free else min(selection.ranked, key=lambda each: self._holds[each.name].until)
+        if not free:
+            return min(selection.ranked, key=lambda each: self._holds[each.name].until)
+        return next((each for each in free if each.name == tested), free[0])
 
     def free(self, now: float) -> list[Candidate]:
         """The candidates of the last look that are not held back, best first."""
         return [each for each in self.selection.ranked if not self._is_held(each.name, now)]
 
     def hold(self, name: str, reason: str, now: float) -> None:
-        """It failed: the pause doubles each time, and a success ends it."""
-        failures = self._holds[name].failures + 1 if name in self._holds else 1
+        """It failed: the pause doubles each time. Only who kept well for the longest pause begins anew: one that
+        comes up and fails later, again and again, is not to be tried at the same pace for ever.
+        """
+        before = self._holds.get(name)
+        failures = before.failures + 1 if before is not None and now < before.until + self.policy.hold_max_s else 1
         pause = min(self.policy.hold_max_s, self.policy.hold_s * 2 ** min(failures - 1, MAX_DOUBLINGS))
         self._holds[name] = Hold(now + pause, failures, reason)
 
-    def formed(self, candidate: Candidate, links: dict[int, LinkMeasure]) -> None:
-        """It came up: what was measured replaces the estimates."""
-        self._holds.pop(candidate.name, None)
+    def formed(self, candidate: Candidate, links: dict[int, LinkMeasure], now: float) -> None:
+        """It came up: its pause is over, and what was measured replaces the estimates."""
+        if (hold := self._holds.get(candidate.name)) is not None:
+            hold.until = min(hold.until, now)
         for rank, link in links.items():
             self._measured[candidate.name, self.nodes[rank], self.nodes[link.peer]] = link
 

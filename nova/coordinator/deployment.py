@@ -5,8 +5,9 @@
        '------- pause, engines ended --+--- something died, or a better transport is there
 
 A pure machine: it is fed with events and a clock reading, and gives messages to send to nodes. Every attempt is a
-new generation with new engines, and every failure keeps its reason. A transport that could not set up its link is
-held back, and the next candidate is tried at once; when all have failed, there is a pause before the next attempt.
+new generation with new engines, and every failure keeps its reason. A transport that could not set up its link, or
+broke, is held back, and the next candidate is tried at once; when all have failed, there is a pause before the next
+attempt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from nova.config.schema import NodeConfig
 from nova.coordinator.changeover import Changeover
 from nova.coordinator.choice import MAX_DOUBLINGS, Choice
-from nova.coordinator.diagnosis import Diagnosis, Symptom, Weight, engine_exited, node_lost
+from nova.coordinator.diagnosis import Diagnosis, Symptom, engine_exited, node_lost
 from nova.coordinator.generation import ALONE, GROUP, EngineRecord, Generation
 from nova.coordinator.spec import Shape, engine_spec
 from nova.coordinator.trial import GROUP as TRIAL
@@ -71,18 +72,17 @@ class Deployment:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def node_joined(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
-        if node in self.nodes:
-            self.choice.offered(node, offers)
+        if node in self.nodes and self.choice.offered(node, offers) and self.state == "failed":
+            self._retry_at = min(self._retry_at, now)  # it came back as another
         return self.tick(now)
 
     def node_offers(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
         """A node's addresses or hardware have changed: what failed is tried again, and something may be better now."""
-        changed = node in self.choice.offers and self.choice.offered(node, offers)
-        if changed and self.state == "serving" and not self.choice.missing:
-            self.choice.look()
-        elif changed and self.state == "failed":
+        if node not in self.choice.offers or not self.choice.offered(node, offers):
+            return self.tick(now)
+        if self.state == "failed":
             self._retry_at = min(self._retry_at, now)
-        return self.tick(now)
+        return self.change.afresh(now) + self.tick(now)
 
     def node_left(self, node: str, why: str, now: float) -> Outbox:
         if self.choice.left(node):
@@ -102,7 +102,7 @@ class Deployment:
         generation.told(engine, state, now)
         if self.state == "forming" and generation.ready:
             self.state, self._failures, generation.outcome = "serving", 0, "serving"
-            self.choice.formed(generation.candidate, generation.links)
+            self.choice.formed(generation.candidate, generation.links, now)
             self.change.begin(generation)
         return []
 
@@ -131,9 +131,9 @@ class Deployment:
             return []
         return [(each.node, Gathered(each.key, gather.round, blobs)) for each in generation.engines.values()]
 
-    def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int], now: float) -> str:
+    def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> str:
         """Chunks have gone through all stages: what is to be said of a link that has become slow, once; else ""."""
-        reason = self.change.passed(timings, offsets_ns, now)
+        reason = self.change.passed(timings, offsets_ns)
         if reason:
             self._keep(reason)
         return reason
@@ -213,6 +213,7 @@ class Deployment:
         """The generations of late, oldest first."""
         trials = [*self.change.past, *([self.change.trial.running] if self.change.trial.running is not None else [])]
         kept = [*self._past, *trials, *([self.current] if self.current is not None else [])]
+        kept.sort(key=lambda each: each.started)
         return [each.report(now, self.change.recent if each is self.current else {}) for each in kept]
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ class Deployment:
 
     def _form(self, now: float) -> Outbox:
         try:
-            candidate = ALONE if len(self.nodes) == 1 else self.choice.best(now)
+            candidate = ALONE if len(self.nodes) == 1 else self.choice.best(now, self.change.tested)
         except TransportError as error:
             self._replace(None)
             self._give_reason(str(error), now, retry=True)
@@ -268,13 +269,12 @@ class Deployment:
 
     def _fail(self, cause: Symptom, now: float) -> Outbox:
         assert self.current is not None
-        link = self.state == "forming" and cause.weight >= Weight.LINK
-        if link:
+        if cause.link:
             self.choice.hold(self.transport, cause.text, now)
         self.current.end("failed", now, cause.phase, cause.text)
         out = self._stop_engines(cause.text) + self.change.end(now)
         reason = f"generation {self.generation} over {self.over}: {cause.text}"
-        self._give_reason(reason, now, retry=not (link and self.choice.free(now)))
+        self._give_reason(reason, now, retry=not (cause.link and self.choice.free(now)))
         return out
 
     def _stop_engines(self, reason: str) -> Outbox:

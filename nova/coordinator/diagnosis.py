@@ -26,15 +26,22 @@ class Weight(IntEnum):
 _LINK_ERRORS = {"FormingFailed", "TransportUnavailable", "TransferTimeout", "PluginRefused"}
 _LINK_PHASES = {phases.OPEN, phases.MEET, phases.JOIN, phases.VERIFY}
 _PEER_ERRORS = {"PeerLost", "GroupBroken", "GroupClosed"}
+_FAULTS = {"TransportFault", "LengthMismatch", "ProtocolError"}
+"""What an engine that serves says of a transport that lost or garbled something."""
+
+MAX_REASON_CHARS = 4 << 10
+"""Reasons are kept, and shown many at a time."""
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """One sign of a failure, and the phase that an engine was in, "" where it tells nothing."""
+    """One sign of a failure, and the phase that an engine was in, "" where it tells nothing. `link` says whether, if
+    this is the cause, the transport is to blame."""
 
     weight: Weight
     text: str
     phase: str = ""
+    link: bool = False
 
 
 def node_lost(node: str, why: str) -> Symptom:
@@ -50,17 +57,19 @@ def engine_exited(node: str, exited: EngineExited, nodes: Sequence[str], awaited
     weight = Weight.ENGINE
     if exited.asked or exited.error in _PEER_ERRORS:  # asked, and not by us: its daemon ends
         weight = Weight.PEER
-    elif exited.error in _LINK_ERRORS or (not exited.error and exited.phase in _LINK_PHASES):
+    elif exited.error in _LINK_ERRORS or (exited.error in ("", "ConfigError") and exited.phase in _LINK_PHASES):
         weight = Weight.LINK  # one that was killed in a phase of the link hung there, or crashed
+    breaks = exited.phase == phases.READY and (exited.suspect or exited.error in _FAULTS)
+    link = len(nodes) > 1 and not exited.asked and (breaks or weight >= Weight.LINK)
     where = f"engine of rank {exited.engine.rank} on node {node} (pid {exited.pid}, phase {exited.phase})"
-    text = f"{where}: {exited.reason}"
+    text = f"{where}: {exited.reason[:MAX_REASON_CHARS]}"
     if weight >= Weight.LINK and len(nodes) > 1:
         text += f" ({', '.join(f'rank {rank} is {name}' for rank, name in enumerate(nodes))})"
     if awaited and exited.phase == phases.MEET:
         text += f"; nothing came from {', '.join(awaited)}: look at the log there"
     if exited.phase == phases.JOIN:
         text += "; check that every node's transport.hosts can be dialled from the others (firewall, Local Network)"
-    return Symptom(weight, text, exited.phase)
+    return Symptom(weight, text, exited.phase, link)
 
 
 class Diagnosis:

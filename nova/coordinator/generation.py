@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from nova.transport.select import Candidate
+from nova.transport.select import Candidate, is_sane
 from nova.wire import phases
 from nova.wire.messages import EngineState, Gather
 from nova.wire.values import AttemptReport, EngineKey, LinkMeasure, LinkReport, PhaseTime
@@ -51,7 +52,7 @@ class Generation:
     links: dict[int, LinkMeasure] = field(default_factory=dict)
     """What each rank measured to its right neighbour."""
     _ended: float | None = None
-    _entered: dict[str, float] = field(default_factory=dict)
+    _entered: dict[int, dict[str, float]] = field(default_factory=dict)
     _gathers: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
     @property
@@ -84,15 +85,20 @@ class Generation:
         engine.weight_bytes = state.weight_bytes or engine.weight_bytes
         engine.memory_bytes = state.memory_bytes or engine.memory_bytes
         for link in state.links[:1]:
-            if link.peer == (engine.key.rank + 1) % len(self.engines):
+            if link.peer == (engine.key.rank + 1) % len(self.engines) and is_sane(link):
                 self.links[engine.key.rank] = link
-        # The last engine to enter a phase decides when the attempt is in it.
-        self._entered[state.phase] = now
+        if state.phase in phases.ORDER and self._ended is None:
+            # Once: an engine that loads says again and again how far it is.
+            self._entered.setdefault(engine.key.rank, {}).setdefault(state.phase, now)
 
     def gathered(self, gather: Gather) -> list[bytes] | None:
         """One rank's blob; all of them, by rank, in the moment the last one is in."""
+        rank = gather.engine.rank
+        for blobs in self._gathers.values():  # a rank waits in one round at a time
+            blobs.pop(rank, None)
+        self._gathers = {number: blobs for number, blobs in self._gathers.items() if blobs}
         blobs = self._gathers.setdefault(gather.round, {})
-        blobs[gather.engine.rank] = gather.blob
+        blobs[rank] = gather.blob
         if len(blobs) < len(self.engines):
             return None
         del self._gathers[gather.round]
@@ -119,14 +125,22 @@ class Generation:
         )  # fmt: skip
 
     def _phase_times(self, end: float) -> list[PhaseTime]:
-        """From all engines' coming to the attempt's first phase on; the last phase lasts until the end."""
-        entered = [(phase, self._entered[phase]) for phase in phases.ORDER if phase in self._entered]
-        times = [("start", self.started), *entered]
+        """The attempt is in the phase of its slowest engine; the last phase lasts until the end, or until all are
+        ready."""
+        times = [("start", self.started)]
+        for index, phase in enumerate(phases.ORDER):
+            reached = [self._reached(rank, phases.ORDER[index:]) for rank in self.engines]
+            if any(phase in each for each in self._entered.values()):
+                times.append((phase, max(reached)))
+        times = [(phase, at) for phase, at in times if at < inf]
         if times[-1][0] == phases.READY:
-            times.pop()
-            end = entered[-1][1]
+            end = times.pop()[1]
         ends = [at for _, at in times[1:]] + [end]
-        return [PhaseTime(phase, max(0.0, until - at)) for (phase, at), until in zip(times, ends, strict=True)]
+        return [PhaseTime(phase, until - at) for (phase, at), until in zip(times, ends, strict=True)]
+
+    def _reached(self, rank: int, later: Sequence[str]) -> float:
+        """When this engine entered the first of these phases that it has entered; infinity if none."""
+        return min((at for phase, at in self._entered.get(rank, {}).items() if phase in later), default=inf)
 
     def _links(self, recent: dict[int, float]) -> list[LinkReport]:
         nodes: Sequence[str] = [self.engines[rank].node for rank in sorted(self.engines)]

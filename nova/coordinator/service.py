@@ -20,7 +20,7 @@ from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.model import ServedModel, open_model
 from nova.coordinator.serving import Request, Serving
 from nova.coordinator.status import explain, status
-from nova.errors import NodeLost, NovaError
+from nova.errors import NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
 from nova.wire.messages import (
     Abandon,
@@ -33,7 +33,6 @@ from nova.wire.messages import (
     Message,
     Offers,
     StatusQuery,
-    StopEngine,
     Tokens,
 )
 
@@ -137,9 +136,10 @@ class Coordinator:
 
     def _tokens(self, node: str, message: Tokens, now: float) -> None:
         """For its request, and for what its way through the stages tells of the links."""
-        if self._deployment.state == "serving" and message.engine == self._deployment.driver.key:
-            offsets = [self._offset_ns(each) for each in self._deployment.nodes]
-            if slow := self._deployment.passed(message.timings, offsets, now):
+        deployment = self._deployment
+        if deployment.state == "serving" and (node, message.engine) == (deployment.driver.node, deployment.driver.key):
+            offsets = [self._offset_ns(each) for each in deployment.nodes]
+            if slow := deployment.passed(message.timings, offsets):
                 log.warning("a link is slow", detail=slow)
         self._serving.tokens(node, message, now)
 
@@ -194,11 +194,10 @@ class Coordinator:
 
     def _step(self, outbox: Outbox) -> None:
         """Send, and look whether requests may begin or have lost their group."""
-        stopping = any(isinstance(message, StopEngine) for _, message in outbox)
         self._send(outbox)
         if self._deployment.falls_back:  # the next transport is tried at once: what waits may still be served
             self._serving.fail_active(self._deployment.reasons[-1])
-        elif stopping or self._deployment.state == "failed":
+        elif self._deployment.state == "failed":
             self._serving.fail_all(self._deployment.reasons[-1])
         self._serving.advance(self._clock())
         if not self._serving.busy[0] and (ending := self._deployment.idle(self._clock())):
@@ -226,6 +225,8 @@ class Coordinator:
             self.hub.send(session_id, message)
         except NodeLost as error:  # the session's end is reported by the hub itself
             log.info("message dropped", kind=type(message).__name__, reason=str(error))
+        except ProtocolError as error:  # too large
+            log.error("message dropped", kind=type(message).__name__, reason=str(error))
 
     def _offset_ns(self, node: str) -> int:
         """That node's monotonic clock minus ours; nought for a process on this very machine."""

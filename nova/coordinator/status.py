@@ -49,7 +49,7 @@ def status(
 def explain(request: str, deployment: Deployment, now: float) -> ExplainReply:
     """Why this transport: what was judged how, and how each attempt went."""
     if not deployment.missing and len(deployment.nodes) > 1:
-        deployment.choice.look()
+        deployment.choice.look(now)
     in_use = deployment.transport if deployment.state in ("forming", "serving") else ""
     candidates = deployment.choice.report(in_use, now)
     return ExplainReply(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nova.coordinator.diagnosis import MAX_REASON_CHARS
 from nova.coordinator.generation import EngineRecord, Generation
 from nova.transport.select import Candidate
 from nova.wire import phases
@@ -72,7 +73,11 @@ class Trial:
         if engine is None:
             return None
         engine.ended = True
-        return self._end(f"rank {exited.engine.rank} on {node}, phase {exited.phase}: {exited.reason}", now)
+        return self._end(
+            f"rank {exited.engine.rank} on {node}, phase {exited.phase}: {exited.reason[:MAX_REASON_CHARS]}",
+            now,
+            exited.phase,
+        )
 
     def node_left(self, node: str, now: float) -> Verdict | None:
         gone = [each for each in self.running.engines.values() if each.node == node] if self.running is not None else []
@@ -85,19 +90,21 @@ class Trial:
         return self._end("abandoned", now) if self.running is not None else None
 
     def tick(self, now: float) -> Verdict | None:
-        late = self.running is not None and now >= self._until
-        return self._end(f"not formed within {self.limit_s:g} s", now) if late else None
+        if self.running is None or now < self._until:
+            return None
+        slowest = min(self.running.engines.values(), key=lambda each: _order(each.phase))
+        late = f"rank {slowest.key.rank} on {slowest.node} is in phase {slowest.phase}"
+        return self._end(f"not formed within {self.limit_s:g} s: {late}", now, slowest.phase)
 
     def stop(self, generation: Generation) -> Outbox:
         """Ends what is left of a trial's engines; those that are ready wait for this."""
         reason = "the trial is over"
         return [(each.node, StopEngine(each.key, reason)) for each in generation.engines.values() if not each.ended]
 
-    def _end(self, reason: str, now: float) -> Verdict:
+    def _end(self, reason: str, now: float, phase: str = "") -> Verdict:
         assert self.running is not None
         generation, self.running = self.running, None
-        latest = max((each.phase for each in generation.engines.values()), key=_order, default="")
-        generation.end("failed" if reason else "ended", now, latest if reason else "", reason)
+        generation.end("failed" if reason else "ended", now, phase, reason)
         return Verdict(generation, reason)
 
 

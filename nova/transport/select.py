@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import inf
 
 from nova.config.schema import Transport as Policy
 from nova.transport import trust
@@ -175,7 +176,8 @@ def _shared(edge: tuple[str, str], chosen: Mapping[str, TransportOffer], policy:
             f"{edge[0]} and {edge[1]} share no network: {edge[0]} is on {', '.join(sorted(here)) or 'none'}, "
             f"{edge[1]} on {', '.join(sorted(there)) or 'none'}"
         )
-    level = min(trust.level(chosen[node].caps) for node in edge)
+    # Of the whole group, since a node's addresses serve all of its links.
+    level = min(trust.level(offer.caps) for offer in chosen.values())
     permitted = [
         domain
         for domain in common
@@ -206,4 +208,9 @@ def _worse(a: AttachmentOffer, b: AttachmentOffer) -> float:
 def _seconds(latency_s: float, bandwidth_bytes_s: float) -> float:
     """Nonsense from a node - not a number, below nought - counts as a link that is of no use."""
     sane = latency_s >= 0.0 and bandwidth_bytes_s > 0.0
-    return latency_s + MESSAGE_BYTES / bandwidth_bytes_s if sane else float("inf")
+    return latency_s + MESSAGE_BYTES / bandwidth_bytes_s if sane else inf
+
+
+def is_sane(link: LinkMeasure) -> bool:
+    """Whether these can be a link's figures."""
+    return 0.0 <= link.latency_s < inf and 0.0 < link.bandwidth_bytes_s < inf

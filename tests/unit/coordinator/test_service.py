@@ -1,0 +1,145 @@
+"""The coordinator's glue: what the deployment decides reaches requests and nodes, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TypeVar, cast
+
+from nova.clock import Deadline, FakeClock
+from nova.control.hub import Hub
+from nova.control.session import Session
+from nova.coordinator.links import CHUNKS
+from nova.coordinator.service import Coordinator
+from nova.errors import ProtocolError
+from nova.wire import phases
+from nova.wire.messages import (
+    Begin,
+    EngineExited,
+    EngineState,
+    ExplainQuery,
+    ExplainReply,
+    Failed,
+    Generate,
+    Hello,
+    Message,
+    Offers,
+    StartEngine,
+    Tokens,
+)
+from nova.wire.values import LinkMeasure, Sampling, TokenTiming
+from tests.unit.coordinator.deployments import config, offers
+from tests.unit.coordinator.test_serving import MODEL
+
+M = TypeVar("M", bound=Message)
+LIMIT_S = 5.0
+
+
+class Peer:
+    """A session, as far as the coordinator looks at it."""
+
+    clock_offset_ns = 0
+
+    def __init__(self, id: int, name: str, role: str) -> None:
+        self.id, self.name, self.role = id, name, role
+        self.hello = Hello(name, role, "1", offers=offers("zmq") if role == "worker" else [])
+        self.offers = self.hello.offers
+
+
+class Desk:
+    """A coordinator, two nodes and a client; stands for the hub as well, and keeps what is sent."""
+
+    def __init__(self, home: Path) -> None:
+        self.clock = FakeClock(100.0)
+        self.sent: list[tuple[int, Message]] = []
+        self.too_large = False
+        self.coordinator = Coordinator(config("ab"), home, "boot", self.clock)
+        self.coordinator.hub = cast(Hub, self)
+        self.coordinator._model = MODEL
+        self.coordinator._deployment.split = MODEL.split
+        self.coordinator._opened.set()
+        self.peers = {"a": Peer(1, "a", "worker"), "b": Peer(2, "b", "worker"), "client": Peer(3, "client", "client")}
+        for peer in self.peers.values():
+            self.coordinator.joined(cast(Session, peer))
+
+    def send(self, session_id: int, message: Message) -> None:
+        if self.too_large:
+            raise ProtocolError("body of 5 MiB, limit is 4 MiB")
+        self.sent.append((session_id, message))
+
+    def got(self, kind: type[M]) -> list[M]:
+        return [message for _, message in self.sent if isinstance(message, kind)]
+
+    def says(self, name: str, message: Message) -> None:
+        self.coordinator.received(cast(Session, self.peers[name]), message)
+
+    def ready(self, group: str, links: bool = False) -> None:
+        """The engines of the last generation of this group form."""
+        engines = [start.engine for start in self.got(StartEngine) if start.engine.group == group][-2:]
+        for key in engines:
+            figures = [LinkMeasure(1 - key.rank, 1e-3, 1e9)] if links else []
+            self.says("ab"[key.rank], EngineState(key, phases.READY, links=figures))
+
+    async def ask(self) -> Begin:
+        """A request is begun."""
+        self.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0))
+        deadline = Deadline.after(LIMIT_S)
+        while not self.got(Begin):
+            assert not deadline.expired
+            await asyncio.sleep(0.001)
+        return self.got(Begin)[-1]
+
+
+def test_a_trial_that_ends_takes_no_request_along_however_it_ends(tmp_path: Path) -> None:
+    async def scenario(works: bool) -> None:
+        desk = Desk(tmp_path)
+        desk.ready("main")
+        await desk.ask()
+        desk.says("b", Offers(offers("tcp", "zmq")))
+        desk.says("a", Offers(offers("tcp", "zmq")))
+        key = desk.got(StartEngine)[-1].engine
+        assert key.group == "trial"
+        if works:
+            desk.ready("trial")
+        else:
+            desk.says("b", EngineExited(key, 1, False, "refused", phases.JOIN, "FormingFailed"))
+        assert desk.got(Failed) == []
+        assert desk.coordinator._serving.busy == (1, 0)
+
+    asyncio.run(scenario(works=True))
+    asyncio.run(scenario(works=False))
+
+
+def test_a_group_that_dies_takes_its_requests_along(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.ready("main")
+        begin = await desk.ask()
+        desk.says("b", EngineExited(begin.engine, 1, False, "killed by SIGKILL", phases.READY))
+        (failed,) = desk.got(Failed)
+        assert "killed by SIGKILL" in failed.reason
+
+    asyncio.run(scenario())
+
+
+def test_only_the_drivers_own_node_tells_of_the_links(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.ready("main", links=True)
+        begin = await desk.ask()
+        late = [TokenTiming(1, 1, False, 0, 0, [(0, 0, 0), (10**9, 0, 0)])] * CHUNKS
+        desk.says("a", Tokens(begin.engine, 99, [], "", late))
+        assert desk.coordinator._deployment.reasons == []
+        desk.says("b", Tokens(begin.engine, 99, [], "", late))
+        assert len(desk.coordinator._deployment.reasons) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_is_too_large_costs_that_message_only(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.too_large = True
+    desk.says("client", ExplainQuery("r"))
+    desk.too_large = False
+    desk.says("client", ExplainQuery("r"))
+    assert len(desk.got(ExplainReply)) == 1
