@@ -8,12 +8,13 @@ from nova.clock import FakeClock
 from nova.config.schema import Control, Deployment, NodeConfig, Transport
 from nova.coordinator.deployment import Deployment as Machine
 from nova.coordinator.deployment import Outbox
+from nova.coordinator.links import CHUNKS
 from nova.transport.api import Caps
 from nova.transport.offers import names
 from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
-from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TransportOffer
+from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TokenTiming, TransportOffer
 
 ORDER = ["tcp", "zmq"]
 TICKET = b"s" * 32
@@ -111,3 +112,33 @@ def kinds(out: Outbox) -> list[tuple[str, type[Message]]]:
 
 def starts(out: Outbox) -> list[StartEngine]:
     return [message for _, message in out if isinstance(message, StartEngine)]
+
+
+def fallen_back() -> Cluster:
+    """Serves over zmq because tcp did not come up."""
+    cluster = Cluster("ab")
+    cluster.join_all()
+    cluster.exit(0, "FormingFailed", "refused")
+    cluster.tick(GRACE_S)
+    cluster.tick()
+    cluster.all_ready()
+    assert (cluster.machine.state, cluster.machine.transport) == ("serving", "zmq")
+    return cluster
+
+
+def slow(cluster: Cluster, hop_ms: float) -> str:
+    """What is noticed after many chunks whose hop from stage 0 to 1 took so long."""
+    hops = [(0, 0, 1000), (1_000_000 + round(hop_ms * 1e6), 0, 1000)]
+    timings = [TokenTiming(9, 1, False, 0, 0, hops)] * CHUNKS
+    return cluster.machine.passed(timings, [0, 0])
+
+
+def measured() -> Cluster:
+    cluster = Cluster("ab")
+    cluster.join_all()
+    for rank in (0, 1):
+        engine = cluster.machine.engines[rank]
+        state = EngineState(engine.key, phases.LOAD, links=[LinkMeasure(1 - rank, 1e-3, 1e8)])
+        cluster.machine.engine_state(engine.node, state, cluster.clock())
+    cluster.all_ready()
+    return cluster

@@ -8,11 +8,10 @@ import pytest
 
 from nova.coordinator.deployment import ENDED_S, KEPT
 from nova.coordinator.generation import NO_TRANSPORT
-from nova.coordinator.links import CHUNKS
 from nova.wire import phases
-from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, StartEngine, StopEngine
-from nova.wire.values import EngineKey, LinkMeasure, TokenTiming
-from tests.unit.coordinator.deployments import GRACE_S, HOLD_S, ORDER, TICKET, Cluster, kinds, offer, offers, starts
+from nova.wire.messages import EngineExited, Gather, Gathered, StartEngine, StopEngine
+from nova.wire.values import EngineKey
+from tests.unit.coordinator.deployments import GRACE_S, TICKET, Cluster, kinds, offer, offers, starts
 
 
 def test_engines_start_when_the_last_node_has_joined_and_not_before() -> None:
@@ -149,68 +148,6 @@ def test_an_engine_that_dies_while_forming_does_not_condemn_the_transport() -> N
     assert starts(cluster.tick(1.0))[0].spec.transport == "tcp"
 
 
-def fallen_back() -> Cluster:
-    """Serves over zmq because tcp did not come up."""
-    cluster = Cluster("ab")
-    cluster.join_all()
-    cluster.exit(0, "FormingFailed", "refused")
-    cluster.tick(GRACE_S)
-    cluster.tick()
-    cluster.all_ready()
-    assert (cluster.machine.state, cluster.machine.transport) == ("serving", "zmq")
-    return cluster
-
-
-@pytest.mark.parametrize(("hold_s", "chosen"), [(HOLD_S - 0.1, "zmq"), (HOLD_S + 0.1, "tcp")])
-def test_a_transport_that_failed_is_held_back_for_its_pause_and_then_first_again(hold_s: float, chosen: str) -> None:
-    cluster = fallen_back()
-    cluster.clock.advance(hold_s - 1.0)
-    cluster.exit(1)
-    assert starts(cluster.tick(1.0))[0].spec.transport == chosen
-
-
-def test_new_offers_of_a_node_end_the_hold_and_the_better_transport_is_tried_between_requests() -> None:
-    cluster = fallen_back()
-    machine, now = cluster.machine, cluster.clock()
-    assert machine.idle(now) == []
-    assert machine.node_offers("b", offers(*ORDER), now) == [], "nothing has changed"
-    assert not machine.failing
-    out = machine.node_offers("b", [offer("zmq"), offer("tcp")], now)
-    assert [(start.engine.group, start.spec.transport, start.spec.model) for start in starts(out)] == [
-        ("trial", "tcp", "")
-    ] * 2
-    assert len({start.spec.ticket for start in starts(out)}) == 1
-    assert not machine.failing, "nobody who is served notices"
-    assert kinds(cluster.trial_ready()) == [("a", StopEngine), ("b", StopEngine)]
-    assert machine.failing, "no new request begins"
-    assert kinds(machine.idle(now)) == [("a", StopEngine), ("b", StopEngine)]
-    assert starts(cluster.tick())[0].spec.transport == "tcp"
-    assert [each.outcome for each in machine.attempts(now)] == [
-        "failed", "ended", "ended", "forming"
-    ]  # fmt: skip
-
-
-def test_a_trial_that_fails_holds_its_transport_back_and_the_group_serves_on() -> None:
-    cluster = fallen_back()
-    machine = cluster.machine
-    (start, _) = starts(cluster.tick(HOLD_S))
-    assert (start.engine.group, start.spec.transport) == ("trial", "tcp")
-    exited = EngineExited(start.engine, 1, False, "refused", phases.JOIN, "FormingFailed")
-    assert kinds(machine.engine_exited("a", exited, cluster.clock())) == [("b", StopEngine)]
-    assert (machine.state, machine.transport, machine.failing) == ("serving", "zmq", False)
-    assert machine.idle(cluster.clock()) == []
-    assert starts(cluster.tick(2 * HOLD_S - 0.1)) == []
-    assert len(starts(cluster.tick(0.1))) == 2, "tried again, twice as long after"
-
-
-def test_a_trial_ends_with_the_group_that_it_was_to_replace() -> None:
-    cluster = fallen_back()
-    cluster.tick(HOLD_S)
-    out = cluster.exit(1)
-    assert [message.engine.group for _, message in out if isinstance(message, StopEngine)] == ["main", "trial", "trial"]
-    assert cluster.trial_ready() == []
-
-
 def test_new_offers_while_it_waits_for_its_next_attempt_are_tried_at_once() -> None:
     cluster = Cluster("ab", retry_s=50.0)
     cluster.join_all("tcp")
@@ -221,63 +158,41 @@ def test_new_offers_while_it_waits_for_its_next_attempt_are_tried_at_once() -> N
     assert len(starts(out)) == 2
 
 
-def slow(cluster: Cluster, hop_ms: float) -> str:
-    """What is noticed after many chunks whose hop from stage 0 to 1 took so long."""
-    hops = [(0, 0, 1000), (1_000_000 + round(hop_ms * 1e6), 0, 1000)]
-    timings = [TokenTiming(9, 1, False, 0, 0, hops)] * CHUNKS
-    return cluster.machine.passed(timings, [0, 0], cluster.clock())
-
-
-def measured() -> Cluster:
-    cluster = Cluster("ab")
-    cluster.join_all()
-    for rank in (0, 1):
-        engine = cluster.machine.engines[rank]
-        state = EngineState(engine.key, phases.LOAD, links=[LinkMeasure(1 - rank, 1e-3, 1e8)])
-        cluster.machine.engine_state(engine.node, state, cluster.clock())
-    cluster.all_ready()
-    return cluster
-
-
-def test_a_link_that_became_slow_is_reported_once_and_another_transport_is_tried_between_requests() -> None:
-    cluster = measured()
-    assert slow(cluster, hop_ms=4.0) == ""
-    assert slow(cluster, hop_ms=20.0) == "the link a to b over tcp takes 20.0 ms, 1.2 ms when verified"
-    assert slow(cluster, hop_ms=20.0) == ""
-    assert [start.spec.transport for start in starts(cluster.tick())] == ["zmq", "zmq"]
-    cluster.trial_ready(latency_s=1e-4)
-    assert cluster.machine.failing
-    cluster.machine.idle(cluster.clock())
+def test_a_transport_that_breaks_while_it_serves_is_held_back_and_the_next_one_serves_what_waits() -> None:
+    cluster = Cluster("ab").serving()
+    cluster.exit(0, "TransportFault", "the transport raised OSError: gone in a send to rank 1")
+    assert (cluster.machine.state, cluster.machine.falls_back) == ("failed", True)
     assert starts(cluster.tick())[0].spec.transport == "zmq"
 
 
-def test_a_transport_that_is_no_faster_than_the_one_that_became_slow_is_not_changed_to() -> None:
-    cluster = measured()
-    slow(cluster, hop_ms=20.0)
-    cluster.tick()
-    cluster.trial_ready(latency_s=0.021)
-    assert not cluster.machine.failing
-    verdicts = {each.name: each.reason for each in cluster.machine.choice.report("tcp", cluster.clock())}
-    assert "it works, but a message takes 21.0 ms, 20.0 ms over tcp" in verdicts["zmq"]
+def test_an_engine_that_hangs_in_a_transfer_makes_its_transport_suspect_too() -> None:
+    cluster = Cluster("ab").serving()
+    exited = EngineExited(cluster.key(1), 4711, False, "one transfer took longer", phases.READY, suspect=True)
+    cluster.machine.engine_exited("b", exited, cluster.clock())
+    assert cluster.machine.falls_back
 
 
-@pytest.mark.parametrize(("latency_s", "changed"), [(4e-3, True), (8e-3, False)])
-def test_a_transport_that_stands_first_may_be_slower_but_not_by_the_factor(latency_s: float, changed: bool) -> None:
-    cluster = fallen_back()
-    for rank in (0, 1):
-        cluster.machine.current.links[rank] = LinkMeasure(1 - rank, 1e-3, 1e9)  # type: ignore[union-attr]
-    cluster.tick(HOLD_S)
-    cluster.trial_ready(latency_s)
-    assert cluster.machine.failing == changed
+def test_an_engine_that_is_killed_while_it_serves_blames_no_transport() -> None:
+    cluster = Cluster("ab").serving()
+    cluster.exit(0)
+    assert not cluster.machine.falls_back
+    assert starts(cluster.tick(1.0))[0].spec.transport == "tcp"
 
 
-def test_what_was_measured_stands_in_the_report_of_the_attempt_with_the_time_of_each_phase() -> None:
-    cluster = measured()
-    slow(cluster, hop_ms=2.0)
-    (attempt,) = cluster.machine.attempts(cluster.clock())
-    assert (attempt.outcome, attempt.transport) == ("serving", "tcp")
-    assert [(link.source, link.target, link.recent_s) for link in attempt.links] == [("a", "b", 0.002), ("b", "a", 0.0)]
-    assert [each.phase for each in attempt.phases] == ["start", phases.LOAD]
+def test_options_that_a_node_refuses_cost_their_transport_and_not_the_deployment() -> None:
+    cluster = Cluster("ab")
+    cluster.join_all()
+    cluster.state(0, phases.OPEN)
+    cluster.exit(0, "ConfigError", "transport.options.tcp.lanes: expected 1 to 4")
+    cluster.tick(GRACE_S)
+    assert starts(cluster.tick())[0].spec.transport == "zmq"
+
+
+def test_a_node_that_comes_back_with_other_offers_is_tried_at_once_and_one_that_is_as_it_was_waits() -> None:
+    for back, at_once in ((offers("tcp"), False), (offers("tcp", "zmq"), True)):
+        cluster = Cluster("ab", retry_s=50.0).serving("tcp")
+        cluster.machine.node_left("b", "silent", cluster.clock())
+        assert bool(starts(cluster.machine.node_joined("b", back, cluster.clock()) + cluster.tick())) == at_once
 
 
 def test_no_transport_keeps_every_reason() -> None:

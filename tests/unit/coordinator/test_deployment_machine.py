@@ -187,6 +187,7 @@ class Life(RuleBasedStateMachine):
         if self.machine.state not in ("forming", "serving"):
             assert out == []
             return
+        self.blobs.get((key.generation, 3 - round_), {}).pop(key.rank, None)  # a rank waits in one round at a time
         blobs = self.blobs.setdefault((key.generation, round_), {})
         blobs[key.rank] = blob
         if len(blobs) < len(self.nodes):

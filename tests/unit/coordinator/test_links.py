@@ -46,6 +46,15 @@ def test_clocks_are_brought_together_by_their_offsets() -> None:
     assert found.recent == {0: 0.001}
 
 
+def test_the_way_of_the_token_back_to_the_first_stage_is_a_link_too() -> None:
+    found = LinkWatch(5.0, {0: FAST, 1: LinkMeasure(0, 1e-3, 1e12)})
+    back = TokenTiming(5, 1, False, 1_000_000_000, 0, [(20_000_000, 0, 1000), (1_022_000_000, 0, 1000)])
+    found.saw([back] * CHUNKS, [0, 1_000_000_000])
+    assert found.recent == {0: 0.001, 1: 0.02}
+    rank, taken_s, _ = found.slow() or (None, 0.0, 0.0)
+    assert (rank, taken_s) == (1, 0.02)
+
+
 def test_pieces_of_a_prompt_and_a_factor_of_nought_tell_nothing() -> None:
     found = watch()
     found.saw([chunk(99.0, 99.0, prefill=True)] * CHUNKS, [0, 0, 0])

@@ -82,6 +82,14 @@ def test_what_the_policy_forbids_is_rejected_by_name() -> None:
     }
 
 
+def test_a_group_is_as_safe_as_its_least_safe_node_on_every_address_that_it_uses() -> None:
+    """Else the addresses of a pair that may use the LAN would serve a pair that may not, too."""
+    whole, bare = offer(attachments=[LAN, CABLE]), offer(attachments=[LAN, CABLE], caps=BARE)
+    nodes = {"a": [whole], "b": [whole], "c": [bare]}
+    (candidate,) = select(nodes, policy("tcp", trusted=["thunderbolt"])).ranked
+    assert candidate.hosts == {node: [CABLE.address] for node in "abc"}
+
+
 # --- security ---------------------------------------------------------------------------------------------------------
 
 BARE = names(FRAMES | Caps.ANY_PAIR)
