@@ -3,7 +3,8 @@
 A transport can come up and still be wrong: a stranger took the port, ranks are swapped, a stale generation answers,
 a driver garbles what crosses it. So neighbours show each other a stamp, HMAC(ticket, group | generation | source |
 destination), in both directions; arrays of several sizes and dtypes must come back as they went, and every declared
-collective must give the known answer (`nova.engine.verify_arrays`). Then an echo measures the link to the right.
+collective must give the known answer (`nova.engine.verify_arrays`). Then an echo measures the link to the right; both
+ends know what it must be.
 
 Everything goes rank by rank, one transfer at a time: each leads in turn and its right neighbour answers. So no
 transport needs to be full duplex for it, and nobody measures while its neighbour does.
@@ -22,6 +23,8 @@ from nova.clock import Deadline
 from nova.engine.lanes import Lanes
 from nova.errors import FormingFailed
 from nova.transport.api import ByteGroup, Caps, CollectiveGroup, Group, Seat
+from nova.transport.offers import names
+from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.values import EngineKey, LinkMeasure
 
@@ -69,6 +72,8 @@ def verify(lanes: Lanes, seat: Seat, transport: str, deadline: Deadline) -> Link
 
     for group in lanes.groups or [lanes.frames]:
         _place(group, seat, fail)
+    if lacking := names(FRAMES & ~lanes.frames.caps):
+        raise fail(f"{type(lanes.frames).__name__} lacks {', '.join(lacking)}, which its transport offered")
     carrier: Carrier = ByteCarrier(lanes.frames, deadline)
     _stamps(carrier, seat, fail)
     if lanes.arrays is not None:
@@ -79,7 +84,7 @@ def verify(lanes: Lanes, seat: Seat, transport: str, deadline: Deadline) -> Link
         verify_arrays.arrays(lanes.arrays, seat, deadline, fail)
         if isinstance(lanes.arrays, CollectiveGroup):
             verify_arrays.collectives(lanes.arrays, seat, fail)
-    return _measure(carrier, seat)
+    return _measure(carrier, seat, fail)
 
 
 def _place(group: Group, seat: Seat, fail: Callable[[str], FormingFailed]) -> None:
@@ -116,19 +121,28 @@ def _stamps(carrier: Carrier, seat: Seat, fail: Callable[[str], FormingFailed]) 
             carrier.put(ours, other)
 
 
-def _measure(carrier: Carrier, seat: Seat) -> LinkMeasure:
+def _measure(carrier: Carrier, seat: Seat, fail: Callable[[str], FormingFailed]) -> LinkMeasure:
     """The best of several echoes each, small and large, as this rank leads them."""
     best: dict[int, float] = {}
     for leads, other in turns(seat):
         for size, times in ((SMALL, ECHOES), (LARGE, 2)):
-            data = bytes(size)
+            data = _noise(seat.ticket, seat.rank if leads else other, size)
             for _ in range(times):
                 begun = time.perf_counter()
                 if leads:
                     carrier.put(data, other)
-                    carrier.take(size, other)
+                    came = carrier.take(size, other)
                     best[size] = min(best.get(size, float("inf")), time.perf_counter() - begun)
                 else:
-                    carrier.put(carrier.take(size, other), other)
-    latency_s = best[SMALL] / 2
-    return LinkMeasure((seat.rank + 1) % seat.size, latency_s, LARGE / max(best[LARGE] / 2 - latency_s, 1e-9))
+                    came = carrier.take(size, other)
+                    carrier.put(came, other)
+                if came != data:
+                    raise fail(f"{size} bytes came from rank {other} as others")
+    latency_s, large_s = best[SMALL] / 2, best[LARGE] / 2
+    # On a fast link both are mostly overhead, and their difference is mostly chance.
+    return LinkMeasure((seat.rank + 1) % seat.size, latency_s, LARGE / max(large_s - latency_s, large_s / 10, 1e-9))
+
+
+def _noise(ticket: bytes, leader: int, size: int) -> bytes:
+    """What a leader's echoes of this size consist of; no two places in them are alike."""
+    return hashlib.shake_128(ticket + leader.to_bytes(4, "big")).digest(size)

@@ -41,6 +41,15 @@ class Forged(MemoryGroup):
             out[0] ^= 1
 
 
+class Garbling(MemoryGroup):
+    """The end of every large part is not what was sent."""
+
+    def recv_into(self, out: WritableBuffer, src: int, deadline: Deadline) -> None:
+        super().recv_into(out, src, deadline)
+        if len(out) > STAMP_BYTES:
+            out[-1] ^= 1
+
+
 class Slow(MemoryGroup):
     """Each part takes its time on the way."""
 
@@ -131,6 +140,20 @@ def test_a_group_that_is_not_what_it_declares_is_refused(caps: Caps, what: str) 
     first, _ = groups(2)
     first.caps = caps
     with pytest.raises(FormingFailed, match=f"MemoryGroup and its declared {what} do not agree"):
+        verify(Lanes(first), seat(0, 2), "memory", Deadline.after(1.0))
+
+
+@pytest.mark.parametrize("at", [0, 1, -1])
+def test_a_link_that_changes_what_is_longer_than_a_stamp_lets_nobody_pass_in_either_direction(at: int) -> None:
+    found = outcomes(made(2, Garbling, at))
+    assert all(isinstance(each, TransportError) for each in found)
+    assert any("bytes came from rank" in cause for cause in failed(found).values())
+
+
+def test_a_group_that_lacks_what_carrying_headers_takes_is_refused() -> None:
+    first, _ = groups(2)
+    first.caps = MemoryGroup.caps & ~Caps.PEER_FAILURE
+    with pytest.raises(FormingFailed, match="MemoryGroup lacks PEER_FAILURE, which its transport offered"):
         verify(Lanes(first), seat(0, 2), "memory", Deadline.after(1.0))
 
 
