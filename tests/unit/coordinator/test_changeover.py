@@ -22,6 +22,33 @@ from tests.unit.coordinator.deployments import (
 )
 
 
+@pytest.mark.parametrize("nodes", ["ab", "abc", "abcdefgh"])
+def test_any_number_of_nodes_falls_back_tries_again_and_changes_back(nodes: str) -> None:
+    cluster = Cluster(nodes)
+    cluster.join_all()
+    for rank in range(len(nodes)):
+        cluster.exit(rank, "FormingFailed", "refused")
+    assert [start.spec.transport for start in starts(cluster.tick())] == ["zmq"] * len(nodes)
+    cluster.all_ready()
+    trial = starts(cluster.tick(HOLD_S))
+    assert [(start.spec.transport, start.engine.rank) for start in trial] == [("tcp", at) for at in range(len(nodes))]
+    assert kinds(cluster.trial_ready()) == [(node, StopEngine) for node in nodes]
+    assert kinds(cluster.machine.idle(cluster.clock())) == [(node, StopEngine) for node in nodes]
+    assert [start.spec.transport for start in starts(cluster.tick())] == ["tcp"] * len(nodes)
+    cluster.all_ready()
+    assert (cluster.machine.state, cluster.tick(1e6)) == ("serving", [])
+
+
+def test_one_node_forms_anew_after_a_pause_whatever_it_offers() -> None:
+    cluster = Cluster("a")
+    cluster.join_all()
+    cluster.machine.node_offers("a", offers("tcp"), cluster.clock())
+    asked = EngineExited(cluster.key(0), 1, True, "stopped", phases.LOAD)
+    assert cluster.machine.engine_exited("a", asked, cluster.clock()) == []
+    assert cluster.tick(0.9) == []
+    assert len(starts(cluster.tick(0.1))) == 1
+
+
 @pytest.mark.parametrize(("hold_s", "chosen"), [(HOLD_S - 0.1, "zmq"), (HOLD_S + 0.1, "tcp")])
 def test_a_transport_that_failed_is_held_back_for_its_pause_and_then_first_again(hold_s: float, chosen: str) -> None:
     cluster = fallen_back()
