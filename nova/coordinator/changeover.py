@@ -44,8 +44,10 @@ class Changeover:
     _slow: str = ""
     """The last thing that was said of a slow link."""
 
-    def begin(self, generation: Generation) -> None:
-        """This group serves from now on."""
+    def begin(self, generation: Generation, now: float) -> None:
+        """This group serves from now on, and what was measured counts."""
+        if len(self.choice.nodes) > 1:
+            self.choice.look(now)
         self._serving, self.better, self.tested, self._slow = generation, "", "", ""
         self._links = LinkWatch(self.policy.slow_factor, generation.links)
 
@@ -59,6 +61,8 @@ class Changeover:
     def afresh(self, now: float) -> Outbox:
         """The nodes' addresses or hardware have changed: what was found out before does not count."""
         self.better, self.tested = "", ""
+        if self._serving is not None and not self.choice.missing:
+            self.choice.look(now)
         return self._dropped(self.trial.abandon(now))
 
     @property
@@ -90,8 +94,10 @@ class Changeover:
             return late
         if self.better or self.trial.running is not None:
             return late
-        self.choice.look(now)
-        candidate = next((each for each in self.choice.free(now) if self._is_preferred(each.name)), None)
+        if self._next(now) is None:
+            return late
+        self.choice.look(now)  # the side channel may be another by now
+        candidate = self._next(now)
         if candidate is None:
             return late
         ticket = self.ticket()
@@ -113,6 +119,10 @@ class Changeover:
     @property
     def _is_slow(self) -> bool:
         return self._links is not None and self._links.told
+
+    def _next(self, now: float) -> Candidate | None:
+        """What to try, by the last look."""
+        return next((each for each in self.choice.free(now) if self._is_preferred(each.name)), None)
 
     def _is_preferred(self, name: str) -> bool:
         """Whether this transport is to be taken rather than the one that serves, by the last look."""

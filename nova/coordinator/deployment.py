@@ -103,7 +103,7 @@ class Deployment:
         if self.state == "forming" and generation.ready:
             self.state, self._failures, generation.outcome = "serving", 0, "serving"
             self.choice.formed(generation.candidate, generation.links, now)
-            self.change.begin(generation)
+            self.change.begin(generation, now)
         return []
 
     def engine_exited(self, node: str, exited: EngineExited, now: float) -> Outbox:
