@@ -77,6 +77,16 @@ async def on(client: Client, name: str, nodes: Sequence[str], wanted: Wanted, pr
     return Report(name, offers[0].version, names(caps), results)
 
 
+def places(text: str) -> list[str]:
+    """ "a,b" as nodes, one for each rank. Raises ConfigError."""
+    nodes = [node.strip() for node in text.split(",")]
+    if not all(nodes):
+        raise ConfigError(f"--on: expected names of nodes with commas, as in a,b, got {text!r}")
+    if twice := sorted({node for node in nodes if nodes.count(node) > 1}):
+        raise ConfigError(f"--on: {', '.join(twice)} is named more than once; a case runs one rank on each node")
+    return nodes
+
+
 def judged(case: Case, transport: str, caps: Caps, reply: CheckReply) -> CaseResult:
     """The verdict over the ranks, with the node of each that has no result. Raises ProtocolError."""
     try:

@@ -45,7 +45,11 @@ async def inventory(policy: Policy) -> Transports:
         else _unasked(name, points.get(name, []), policy)
         for name in [*allowed, *(name for name in points if name not in allowed)]
     ]
-    return Transports(hosts=resolved.addresses, problems=resolved.problems, plugins=plugins)
+    problems = [f"transport.hosts: {problem}" for problem in resolved.problems]
+    problems += [
+        f"transport.options.{name}: no such transport is installed" for name in policy.options if name not in points
+    ]
+    return Transports(hosts=resolved.addresses, problems=problems, plugins=plugins)
 
 
 async def _ask(request: Request) -> tuple[Manual, Answer]:
@@ -109,10 +113,13 @@ def _unasked(name: str, points: Sequence[EntryPoint], policy: Policy) -> Plugin:
     if not points:
         return _of(name, "missing", "it is allowed, and no installed distribution provides it", points)
     if len(points) > 1:
-        return _of(name, "refused", f"provided more than once: {', '.join(map(origin, points))}", points)
+        return _of(
+            name, "refused", f"provided more than once, uninstall all but one: {', '.join(map(origin, points))}", points
+        )
     if name in policy.deny:
         return _of(name, "refused", "transport.deny names it", points)
-    return _of(name, "refused", f"not in transport.{'allow' if policy.allow else 'order'}", points)
+    key = "transport.allow" if policy.allow else "transport.order"
+    return _of(name, "refused", f"not in {key}, so it is not asked: add it there to use it", points)
 
 
 def _of(name: str, state: str, reason: str, points: Sequence[EntryPoint]) -> Plugin:

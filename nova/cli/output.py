@@ -93,7 +93,7 @@ class Plugin(Output, frozen=True, kw_only=True):
 
 
 class Transports(Output, frozen=True, kw_only=True):
-    """`nova transports --json`. `hosts` are this node's addresses for peers, `problems` what is wrong with them."""
+    """`nova transports --json`. `hosts` are this node's addresses for peers, `problems` its wrong settings."""
 
     hosts: list[str]
     problems: list[str]

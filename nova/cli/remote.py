@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from nova import paths
@@ -18,7 +18,7 @@ from nova.config.load import load
 from nova.control.client import Client
 from nova.control.credentials import CLIENT_KEY, server_key
 from nova.control.keys import KeyStore
-from nova.errors import KeyFileError, NovaError
+from nova.errors import KeyFileError, NodeLost, NovaError
 from nova.wire.messages import Generate
 
 CONNECT_S = 5.0
@@ -97,5 +97,11 @@ async def connect(config: Path | None, settings: list[str]) -> AsyncIterator[Cli
             raise
         raise KeyFileError(f"{error}, with --set {shlex.quote(f'home={home}')}") from error
     deadline = Deadline.after(CONNECT_S)
-    async with Client.connect(node.control.address, server, key, CLIENT_KEY, deadline, node.control) as client:
+    async with AsyncExitStack() as stack:
+        try:
+            dialled = Client.connect(node.control.address, server, key, CLIENT_KEY, deadline, node.control)
+            client = await stack.enter_async_context(dialled)
+        except NodeLost as error:
+            hint = "is its nova-node running, and is control.address, from --config or --set, its address?"
+            raise NodeLost(f"{error}: {hint}") from error
         yield client

@@ -17,9 +17,9 @@ from nova.cli.stream import Received, ask, follow
 from nova.config.load import load
 from nova.control.client import Client
 from nova.errors import ConfigError, GenerationError, NodeLost, NovaError
-from nova.local.cluster import ClusterPlan, LocalCluster, running
+from nova.local.cluster import ClusterPlan, LocalCluster, running, setting
 from nova.model.locate import locate
-from nova.plan.profiles import find_profile, is_emulated
+from nova.plan.profiles import Profile, find_profile, is_emulated
 from nova.transport.registry import installed
 from nova.wire.messages import Generate
 
@@ -58,25 +58,38 @@ def command(
 
 def make_plan(nodes: int, model: str, split: str, transport: str, settings: list[str], home: Path) -> ClusterPlan:
     """What is wrong with the options is said here, before any process is started."""
-    load(None, settings)
+    chosen = [setting("transport.order", [transport])] if transport else []
+    allowed = load(None, [*chosen, *settings]).transport.allowed
     located = model if is_emulated(model) else str(locate(model, home).absolute())
     if is_emulated(model):
-        find_profile(model)
+        check_nodes(find_profile(model), nodes)
     if transport and transport not in installed():
         names = ", ".join(sorted(installed())) or "none"
         raise ConfigError(f"--transport: there is no transport {transport!r}; installed are: {names}")
+    if transport and allowed != [transport]:
+        raise ConfigError(f"--transport: {transport} is asked for, but --set allows {', '.join(allowed)}")
     layers = parse_split(split)
     if layers and len(layers) != nodes:
         raise ConfigError(f"--split: {split} is for {len(layers)} nodes, but --nodes is {nodes}")
     return ClusterPlan(nodes, located, layers, [transport] if transport else [], settings)
 
 
+def check_nodes(profile: Profile, nodes: int) -> None:
+    """An emulated model has times for its own stages only. Raises ConfigError."""
+    if nodes != len(profile.split):
+        told = f"emulated:{profile.name} is made for {len(profile.split)} nodes, not {nodes}"
+        raise ConfigError(f"--nodes: {told}; a real model runs over any number")
+
+
 def parse_split(text: str) -> list[int]:
     """ "18,12" as numbers. Raises ConfigError."""
     try:
-        return [int(part) for part in text.split(",")] if text else []
+        layers = [int(part) for part in text.split(",")] if text else []
     except ValueError:
         raise ConfigError(f"--split: expected numbers with commas, as in 18,12, got {text!r}") from None
+    if any(each < 1 for each in layers):
+        raise ConfigError(f"--split: every node needs at least 1 layer, got {text}")
+    return layers
 
 
 async def _run(plan: ClusterPlan, home: Path, generate: Generate, received: Received, json: bool) -> Text:

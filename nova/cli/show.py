@@ -52,10 +52,7 @@ def cluster(status: Status) -> RenderableType:
         nodes.add_column(column, no_wrap=column != "transports")
     for node in status.nodes:
         up = node.facts is not None
-        offers = ", ".join(
-            offer.name if offer.unavailable is None else f"{offer.name} ({offer.unavailable})"
-            for offer in node.transports
-        )
+        offers = ", ".join(offer.name for offer in node.transports if offer.unavailable is None)
         nodes.add_row(
             node.name, node.state, f"{node.heartbeat_age_s:.1f} s ago" if up else "",
             f"{node.rtt_ms:.2f} ms" if up else "", _size(node.memory_bytes), Line(offers),
@@ -71,10 +68,21 @@ def cluster(status: Status) -> RenderableType:
             _size(engine.weight_bytes), _size(engine.memory_bytes),
         )  # fmt: skip
     details = [Line(f"stage {each.engine.rank}: {each.detail}") for each in status.engines if each.detail]
-    passed = [Line(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
+    passed = [Line(line) for line in _unavailable(status)]
+    passed += [Line(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
     why = [] if serving else [Line(reason, style="yellow") for reason in status.reasons]
     stages: list[RenderableType] = [engines, *details] if status.engines else []
     return Group(head, nodes, *machines, *stages, *passed, *why)
+
+
+def _unavailable(status: Status) -> list[str]:
+    """Each reason once, with its nodes, apart from what the deployment's own verdict says already."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for node in status.nodes:
+        for offer in node.transports:
+            if offer.unavailable is not None and offer.unavailable not in status.rejected.get(offer.name, ""):
+                nodes.setdefault((offer.name, offer.unavailable), []).append(node.name)
+    return [f"{name} is unavailable on {', '.join(where)}: {why}" for (name, why), where in nodes.items()]
 
 
 def _size(count: int) -> str:

@@ -37,7 +37,7 @@ def headline(found: Explanation) -> str:
         return f"forming over {found.transport} between {nodes}"
     failed = next((each for each in reversed(found.attempts) if each.outcome == "failed"), None)
     if found.state == "failed" and failed is not None:
-        return f"nothing is in use between {nodes}: {told(failed)}"
+        return f"nothing is in use between {nodes}: {failure(failed)}"
     if found.state == "failed" and not any(each.verdict != "rejected" for each in found.candidates):
         return f"nothing is in use between {nodes}: every transport is rejected"
     return f"nothing is in use between {nodes}: the deployment is {found.state}"
@@ -57,7 +57,13 @@ def hint(attempts: Sequence[AttemptReport], in_use: str, said: str = "") -> str:
     """Which transports failed and why, in one line, apart from what is in use in the end or `said` already."""
     failed = {each.transport: each for each in attempts if each.outcome == "failed" and each.transport != in_use}
     news = [each for each in failed.values() if each.cause not in said]
-    return "; ".join(f"{each.transport} failed in phase {each.phase}: {each.cause}" for each in news)
+    return "; ".join(map(failure, news))
+
+
+def failure(attempt: AttemptReport) -> str:
+    """What failed, where and why."""
+    where = f" in phase {attempt.phase}" if attempt.phase else ""
+    return f"{attempt.transport} failed{where}: {attempt.cause}"
 
 
 def time(seconds: float) -> str:
@@ -80,8 +86,8 @@ def _passed_over(candidates: list[CandidateReport], chosen: str) -> str:
 
 def _candidates(candidates: list[CandidateReport]) -> Table:
     table = Table(header_style="bold")
-    for column in ("transport", "verdict", "message", "side"):
-        table.add_column(column, no_wrap=True, justify="right" if column == "message" else "left")
+    for column in ("transport", "verdict", "16 KiB message", "side"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "16 KiB message" else "left")
     table.add_column("reason")
     for each in candidates:
         cost = f"{time(each.cost_s)} {'measured' if each.measured else 'estimated'}"

@@ -15,9 +15,9 @@ STYLES = {"loaded": "green", "unavailable": "yellow", "refused": "red", "missing
 
 
 def transports(found: Transports) -> RenderableType:
-    """Summary, what is wrong with this node's addresses, and every plugin that was imported."""
+    """Summary, what is wrong in [transport], and every plugin that was imported."""
     parts: list[RenderableType] = [_summary(found.plugins)]
-    parts += [Line(f"transport.hosts: {problem}", style="yellow") for problem in found.problems]
+    parts += [Line(problem, style="yellow") for problem in found.problems]
     for plugin in found.plugins:
         if plugin.version:
             parts += [Line(f"\n{plugin.name}", style="bold"), Padding(_details(plugin), (0, 0, 0, 2), expand=False)]
@@ -28,7 +28,7 @@ def _summary(plugins: list[Plugin]) -> Table:
     table = Table(header_style="bold")
     for column in ("transport", "state", "version", "API"):
         table.add_column(column, no_wrap=True)
-    table.add_column("reason")
+    table.add_column("reason", overflow="fold")
     for each in plugins:
         table.add_row(
             each.name, Line(each.state, STYLES[each.state]), each.version, ".".join(map(str, each.api)) * any(each.api),

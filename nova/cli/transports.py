@@ -73,11 +73,10 @@ def check(
     """Hold a transport to the contract, case by case. The exit status is 1 when it breaks a clause."""
     from nova.cli import check as kit  # importing all cases takes a while
 
-    nodes = [node.strip() for node in on.split(",")] if on else []
     wanted = kit.Wanted(case or [], slow)
     with Progress(quiet=json) as progress:
-        if nodes:
-            checked = edge.run(_checked_on(nodes, name, wanted, config, set_ or [], progress), json)
+        if on:
+            checked = edge.run(_checked_on(on, name, wanted, config, set_ or [], progress), json)
         else:
             checked = _checked_here(name, wanted, config, set_ or [], progress, json)
     if not json:
@@ -103,9 +102,10 @@ def _checked_here(
 
 
 async def _checked_on(
-    nodes: list[str], name: str, wanted: Wanted, config: Path | None, settings: list[str], progress: Progress
+    on: str, name: str, wanted: Wanted, config: Path | None, settings: list[str], progress: Progress
 ) -> Checked:
     from nova.cli import check as kit
 
+    nodes = kit.places(on)
     async with connect(config, settings) as client:
         return Checked(nodes=nodes, report=await kit.on(client, name, nodes, wanted, progress))

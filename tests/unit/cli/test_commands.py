@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nova import __version__
+from nova.cli import remote
 from nova.cli.app import app
 from nova.cli.output import OUTPUTS
 from nova.cli.run import make_plan, parse_split
@@ -190,6 +192,14 @@ def test_a_split_of_anything_else_says_what_was_expected(text: str) -> None:
         ({"model": "missing"}, ModelError, "model 'missing' not found"),
         ({"model": "emulated:sead"}, ModelError, "no emulated profile 'sead'; there are: seed"),
         ({"split": "58/8"}, ConfigError, "--split"),
+        ({"split": "0,66"}, ConfigError, "--split: every node needs at least 1 layer, got 0,66"),
+        ({"nodes": 3}, ConfigError, "--nodes: emulated:seed is made for 2 nodes, not 3"),
+        ({"transport": "tcp", "settings": ['transport.deny=["tcp"]']}, ConfigError, "allows nothing"),
+        (
+            {"transport": "tcp", "settings": ['transport.allow=["zmq"]']},
+            ConfigError,
+            "tcp is asked for, but --set allows zmq",
+        ),
         ({"settings": ["engine.load_s=-1"]}, ConfigError, r"--set: engine\.load_s"),
         ({"settings": ["engine.lod_s=1"]}, ConfigError, r"did you mean engine\.load_s"),
     ],
@@ -198,6 +208,7 @@ def test_what_is_wrong_with_a_run_is_said_before_anything_starts(
     changes: dict[str, Any], error: type[NovaError], why: str, nova_home: Path
 ) -> None:
     options: dict[str, Any] = {
+        "nodes": 2,
         "model": "emulated:seed",
         "split": "",
         "transport": "",
@@ -205,7 +216,7 @@ def test_what_is_wrong_with_a_run_is_said_before_anything_starts(
         "home": nova_home,
     }
     with pytest.raises(error, match=why):
-        make_plan(2, **{**options, **changes})
+        make_plan(**{**options, **changes})
 
 
 def test_a_plan_names_its_nodes_and_finds_its_model(nova_home: Path) -> None:
@@ -221,6 +232,17 @@ def test_a_run_that_cannot_start_fails_in_one_line(nova_home: Path) -> None:
     elsewhere = nova_home / "elsewhere"
     assert str(elsewhere) in problem("run", "-m", "missing", "-p", "hello", "--set", f"home={elsewhere}")
     assert "pigeon" in problem("run", "-m", "emulated:seed", "-p", "hello", "--transport", "pigeon")
+
+
+def test_without_a_coordinator_the_commands_say_what_to_look_at(
+    nova_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+    said_so = problem("status", "--set", f"control.address={address}")
+    assert f"coordinator at {address} does not answer" in said_so
+    assert "is its nova-node running" in said_so
 
 
 @pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",), ("explain",)])

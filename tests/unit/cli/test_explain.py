@@ -56,8 +56,7 @@ def test_the_first_line_says_what_is_in_use_and_why_it_is_not_a_better_one() -> 
         ({"state": "waiting", "nodes": []}, "nothing is in use between no node: the deployment is waiting"),
         (
             {"state": "failed", "transport": ""},
-            f"nothing is in use between a, b: generation 1 over ring beside tcp, 9 s ago: failed after 250.0 ms in "
-            f"phase join: {NASTY}",
+            f"nothing is in use between a, b: ring failed in phase join: {NASTY}",
         ),
         (
             {"state": "failed", "attempts": [], "candidates": [CandidateReport("tcp", "rejected", "no")]},

@@ -103,9 +103,19 @@ def test_without_a_breakdown_there_are_figures_and_no_table() -> None:
 
 def test_reasons_are_shown_as_they_are_whatever_brackets_they_hold() -> None:
     table = shown(cluster(status()))
-    # model, machine (twice), offer, detail, rejection, reason
-    assert table.count(NASTY) == 7
+    # model, machine (twice), detail, rejection, reason
+    assert table.count(NASTY) == 6
     assert "missing" in table
+
+
+def test_why_a_transport_is_unavailable_is_said_once_for_all_nodes() -> None:
+    offers = [TransportOffer("tcp"), TransportOffer("jaccl", unavailable="no cable")]
+    nodes = [NodeStatus(name, "up", 0.1, 0.2, 1 << 30, None, offers) for name in ("a", "b")]
+    table = shown(cluster(status(nodes=nodes, rejected={})))
+    assert table.count("no cable") == 1
+    assert "jaccl is unavailable on a, b: no cable" in table
+    rejected = {"jaccl": "unavailable on a: no cable"}
+    assert shown(cluster(status(nodes=nodes, rejected=rejected))).count("no cable") == 1
 
 
 def test_a_deployment_that_serves_has_no_reasons_to_show() -> None:

@@ -142,8 +142,10 @@ def test_a_wrong_option_is_a_refusal_with_the_name_of_the_key(site: Site) -> Non
 def test_what_is_not_allowed_is_listed_and_not_imported(site: Site) -> None:
     trace = site.add("pigeon")
     found = asked(Policy(order=["tcp"], side=[]))
-    assert (found["pigeon"].state, found["pigeon"].reason) == ("refused", "not in transport.order")
-    assert asked(Policy(allow=["tcp"], side=[]))["pigeon"].reason == "not in transport.allow"
+    assert (found["pigeon"].state, found["pigeon"].reason) == (
+        "refused", "not in transport.order, so it is not asked: add it there to use it",
+    )  # fmt: skip
+    assert "not in transport.allow," in asked(Policy(allow=["tcp"], side=[]))["pigeon"].reason
     denied = asked(Policy(order=["tcp", "pigeon"], side=["pigeon"], deny=["pigeon"]))["pigeon"]
     assert denied.reason == "transport.deny names it"
     assert not trace.exists()
@@ -160,6 +162,13 @@ def test_a_name_that_two_distributions_provide_is_refused_with_both(site: Site) 
 
 def test_what_is_allowed_and_not_installed_is_missing() -> None:
     assert asked(only("carrier-pigeon"))["carrier-pigeon"].state == "missing"
+
+
+def test_options_of_a_transport_that_is_not_installed_are_a_problem() -> None:
+    policy = Policy(order=["pigeon"], side=[], options={"pigeon": {"speed": 1}}, hosts=["no host at all"])
+    problems = asyncio.run(asyncio.wait_for(inventory(policy), 60)).problems
+    assert problems[-1] == "transport.options.pigeon: no such transport is installed"
+    assert problems[0].startswith("transport.hosts: no host at all does not resolve")
 
 
 def test_the_command_prints_one_object(nova_home: Path) -> None:

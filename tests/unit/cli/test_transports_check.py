@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nova.cli.app import app
-from nova.cli.check import Wanted, on
+from nova.cli.check import Wanted, on, places
 from nova.cli.show_check import Progress, summary
 from nova.clock import Deadline
 from nova.control.client import Client
@@ -141,6 +141,16 @@ def test_what_cannot_be_checked_is_said_before_a_case_runs(
     with pytest.raises(error, match=why):
         cluster.run("T1_")
     assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(",", "expected names of nodes"), ("a,,b", "as in a,b, got"), ("a,b,a", "a is named more than once")],
+)
+def test_nodes_that_cannot_be_meant_are_refused(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        places(text)
+    assert places("a, b") == ["a", "b"]
 
 
 def test_an_unknown_case_says_which_clauses_there_are() -> None:
