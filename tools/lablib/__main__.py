@@ -1,7 +1,7 @@
 """`tools/lab`: virtual Macs to try a cluster on. Exit 3 where this machine cannot run them.
 
 tools/lab up --hosts 2 --rate 10gbit --cpu 100,50
-tools/lab run mac-1 ping -c 1 mac-2.local
+tools/lab run mac-1 getent hosts mac-2.local
 tools/lab cut mac-2
 tools/lab down
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 
 import msgspec
@@ -112,8 +113,11 @@ def _up(arguments: argparse.Namespace) -> int:
 def _become(lab: Lab, host: str, command: list[str]) -> None:
     if not command:
         raise LabError("run needs a command, as in tools/lab run mac-1 ip addr")
+    environment = lab.environment(host)
     argv = lab.entering(host, command)
-    os.execvpe(argv[0], argv, lab.environment(host))
+    if shutil.which(command[0]) is None:
+        raise LabError(f"there is no command {command[0]!r} on this machine, whose programs the hosts share")
+    os.execvpe(argv[0], argv, environment)
 
 
 def _show(lab: Lab, as_json: bool) -> None:
@@ -123,7 +127,7 @@ def _show(lab: Lab, as_json: bool) -> None:
         return
     for host in status["state"]:
         links = ", ".join(f"{name} {host['addresses'][name][0]} {state}" for name, state in host["links"].items())
-        print(f"{host['host']}: {links}, 169.254/16 {host['route']}, {len(host['processes'])} processes")
+        print(f"{host['host']}: {links}, 169.254/16 routed {host['route']}, {len(host['processes'])} processes")
 
 
 if __name__ == "__main__":

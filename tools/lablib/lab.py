@@ -57,9 +57,10 @@ class Lab:
         return [sys.executable, "-S", str(Path(__file__).with_name("enter.py")), str(members), *inside]
 
     def environment(self, host: str) -> dict[str, str]:
-        """Ours, with the homes of the host."""
+        """Ours, with the homes of the host, and temporary files in them: they go with the lab."""
         home = self.home(host)
-        return {**os.environ, "HOME": str(home), "NOVA_HOME": str(home / "nova"), "NOVA_LAB_HOST": host}
+        own = {"HOME": home, "NOVA_HOME": home / "nova", "TMPDIR": home / "tmp"}
+        return {**os.environ, **{name: str(folder) for name, folder in own.items()}, "NOVA_LAB_HOST": host}
 
     def popen(self, host: str, argv: Sequence[str], **more: Any) -> subprocess.Popen[Any]:
         """Start a command in a host and wait until it is inside, so that `pause` and `kill` find it.

@@ -108,7 +108,8 @@ def _end(namespace: str, deadline: Deadline) -> None:
 def _equip(lab: Lab, host: str) -> None:
     """Homes, names, limits: what a host has apart from its links."""
     plan, there = lab.plan, lab.plan.namespace(host)
-    paths.ensure(lab.home(host) / "nova")
+    for name in ("nova", "tmp"):
+        paths.ensure(lab.home(host) / name)
     (ETC / there).mkdir(parents=True, exist_ok=True)
     (ETC / there / "hosts").write_text(plan.hosts_file(), encoding="ascii")
     if Path("/etc/nsswitch.conf").exists():  # a file can only be bound over one that is there
