@@ -198,8 +198,9 @@ def test_the_command_makes_uses_and_removes_a_lab() -> None:
         made = command("up", "--id", id_, "--hosts", "2", "--rate", "1gbit")
         assert made.returncode == 0, made.stderr
         assert command("up", "--id", id_).returncode == 1
-        inside = command("run", "--id", id_, "mac-2", "sh", "-c", "echo $NOVA_LAB_HOST $HOME; exit 7")
-        assert (inside.returncode, inside.stdout.split()) == (7, ["mac-2", str(STATE / id_ / "mac-2")])
+        home = STATE / id_ / "mac-2"
+        inside = command("run", "--id", id_, "mac-2", "sh", "-c", "echo $NOVA_LAB_HOST $HOME $TMPDIR; exit 7")
+        assert (inside.returncode, inside.stdout.split()) == (7, ["mac-2", str(home), str(home / "tmp")])
         assert command("cut", "--id", id_, "mac-1").returncode == 0
         assert command("route", "--id", id_, "mac-2", "wrong").returncode == 0
         status = json.loads(command("status", "--id", id_, "--json").stdout)
