@@ -90,6 +90,8 @@ class Diagnosis:
         if self._since is None:
             return None
         best = min(self._symptoms, key=lambda symptom: symptom.weight)
-        if complete or best.weight <= Weight.ENGINE or now - self._since >= self._grace_s:
+        # A transport talks to no peer while it opens: that nobody else's death can explain.
+        root = best.weight <= Weight.ENGINE or best.phase == phases.OPEN
+        if complete or root or now - self._since >= self._grace_s:
             return best
         return None

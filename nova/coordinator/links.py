@@ -2,8 +2,9 @@
 
 Each chunk carries the time at which a stage received it, how long it waited and how long it was computed; so the
 time from one stage to the next is known, as far as the two machines' clocks are, and so is that of the token's way
-back to the first. A link is slow when the median of
-its last chunks is a given factor above what VERIFY measured for a message of that size, and plainly so.
+back to the first. A link is slow when most of its last chunks took a given factor longer than they should by what
+VERIFY measured, and plainly longer. Decode steps tell of its latency, pieces of prompts of its bandwidth; the few
+large ones would not be seen among the many small ones, so each kind is judged by itself.
 """
 
 from __future__ import annotations
@@ -18,15 +19,24 @@ from nova.transport.select import MESSAGE_BYTES
 from nova.wire.values import LinkMeasure, TokenTiming
 
 CHUNKS = 32
-"""How many chunks a verdict rests on: one late packet is not a slow link."""
+PIECES = 8
+"""How many decode steps, and how many pieces of prompts, a verdict rests on: one late packet is not a slow link."""
 
-FLOOR_S = 0.003
+FLOOR_S = 0.01
 """Below this much more than expected it is nobody's loss; clocks and schedulers wander as far."""
 
 
-def usual_s(link: LinkMeasure) -> float:
-    """What a decode step's message takes, one way, by what was measured."""
-    return link.latency_s + MESSAGE_BYTES / link.bandwidth_bytes_s
+def usual_s(link: LinkMeasure, nbytes: int = 0) -> float:
+    """What a message takes, one way, by what was measured; of unknown size, a decode step's."""
+    return link.latency_s + (nbytes or MESSAGE_BYTES) / link.bandwidth_bytes_s
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One chunk over one link: what it took, and what it should have taken."""
+
+    taken_s: float
+    usual_s: float
 
 
 @dataclass
@@ -37,34 +47,48 @@ class LinkWatch:
     expected: Mapping[int, LinkMeasure]
     told: bool = False
     """A slow link was found and reported: once is enough, until none is slow any more."""
-    _recent: dict[int, deque[float]] = field(default_factory=dict)
+    _recent: dict[tuple[int, bool], deque[Crossing]] = field(default_factory=dict)
+    """By the rank that sends, and whether of pieces of prompts."""
 
     def saw(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> None:
         """Chunks that have passed all stages; offsets are each node's clock minus ours, in pipeline order."""
         for timing in timings:
-            if timing.prefill or len(timing.hops) != len(offsets_ns):
-                continue  # a piece of a prompt is as large as it is long: it says nothing of a message's time
+            if len(timing.hops) != len(offsets_ns):
+                continue
             received = [hop[0] - offset for hop, offset in zip(timing.hops, offsets_ns, strict=True)]
             computed = [at + (hop[1] + hop[2]) * 1000 for at, hop in zip(received, timing.hops, strict=True)]
             taken_ns = {rank: after - computed[rank] for rank, (_, after) in enumerate(pairwise(received))}
-            if timing.sent_ns and taken_ns:
+            if timing.sent_ns and taken_ns and not timing.prefill:
                 taken_ns[len(received) - 1] = received[0] - (timing.sent_ns - offsets_ns[-1])
             for rank, each in taken_ns.items():
-                self._recent.setdefault(rank, deque(maxlen=CHUNKS)).append(max(0.0, each / 1e9))
+                self._crossed(rank, timing, max(0.0, each / 1e9))
+
+    def _crossed(self, rank: int, timing: TokenTiming, taken_s: float) -> None:
+        link = self.expected.get(rank)
+        usual = usual_s(link, timing.nbytes) if link is not None else float("inf")
+        kind = deque[Crossing](maxlen=PIECES if timing.prefill else CHUNKS)
+        self._recent.setdefault((rank, timing.prefill), kind).append(Crossing(taken_s, usual))
 
     @property
     def recent(self) -> dict[int, float]:
-        """The median one-way time of late in seconds, by the rank that sends."""
-        return {rank: median(times) for rank, times in self._recent.items()}
+        """The median one-way time of late of a decode step in seconds, by the rank that sends."""
+        return {
+            rank: median(each.taken_s for each in crossings)
+            for (rank, prefill), crossings in self._recent.items()
+            if not prefill
+        }
 
     def slow(self) -> tuple[int, float, float] | None:
         """(rank that sends, seconds of late, seconds expected) of the worst link that is slow, to be told once."""
         found = []
-        for rank, taken_s in self.recent.items():
-            if rank not in self.expected or len(self._recent[rank]) < CHUNKS or not self.factor:
-                continue
-            verified_s = usual_s(self.expected[rank])
-            if taken_s > max(self.factor * verified_s, verified_s + FLOOR_S):
-                found.append((rank, taken_s, verified_s))
+        for (rank, _), crossings in self._recent.items():
+            late = sorted((each for each in crossings if self._is_late(each)), key=lambda each: each.taken_s)
+            if len(crossings) == crossings.maxlen and 2 * len(late) > len(crossings):
+                middle = late[len(late) // 2]
+                found.append((rank, middle.taken_s, middle.usual_s))
         known, self.told = self.told, bool(found)
         return None if known else max(found, key=lambda each: each[1] / each[2], default=None)
+
+    def _is_late(self, crossing: Crossing) -> bool:
+        bound = max(self.factor * crossing.usual_s, crossing.usual_s + FLOOR_S)
+        return self.factor > 0.0 and crossing.taken_s > bound

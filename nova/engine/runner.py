@@ -179,7 +179,7 @@ class Runner:
             driver.sampled(token)
         timing = TokenTiming(
             header.position, header.width, token is None, request.sent_ns.pop(header.position, 0), time.monotonic_ns(),
-            [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops],
+            [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops], header.nbytes,
         )  # fmt: skip
         if driver.finish:
             self._end(header.stream)

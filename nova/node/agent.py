@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,8 +156,10 @@ class NodeAgent:
             _label(engine.key), self._config.log.level, self._config.log.format,
         )  # fmt: skip
         suspect = False
+        scratch = self._lines.scratch()
+        env = environment(self._blas, self._config.engine.threads, {**os.environ, "TMPDIR": str(scratch)})
         try:
-            await engine.spawn(boot, environment(self._blas, self._config.engine.threads, dict(os.environ)))
+            await engine.spawn(boot, env)
             status = await engine.supervise()
             reason, suspect = engine.why(status), engine.is_suspect(status)
         except (OSError, EngineError) as error:
@@ -164,6 +167,7 @@ class NodeAgent:
         finally:
             self._lines.forget(engine.identity)
             self._engines.pop(engine.identity, None)
+            shutil.rmtree(scratch, ignore_errors=True)  # what a library, or a killed plugin, has left there
         asked = engine.watch.stop_asked is not None
         log.info("engine ended", engine=_label(engine.key), pid=engine.pid, reason=reason, asked=asked)
         tail = [] if asked else list(engine.tail)

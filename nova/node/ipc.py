@@ -66,6 +66,11 @@ class EngineLines:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.bind(self.endpoint)
 
+    def scratch(self) -> Path:
+        """A folder for one engine's temporary files, to be removed when it has ended, however it did. Its path is short:
+        plugins make Unix sockets there, too."""
+        return Path(tempfile.mkdtemp(prefix="", dir=self._folder))
+
     def admit(self) -> bytes:
         """A fresh identity, from now on listened to."""
         identity = b"E" + secrets.token_bytes(16)

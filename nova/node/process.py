@@ -39,10 +39,10 @@ REPORTED = 1
 LAST_WORDS_S = 1.0
 """That report may be read a moment after the exit is seen: two sources, no order between them."""
 
-TRACE_S = 0.3
+TRACE_S = 0.15
 """What an engine that hangs has to write where it hangs, before it is killed."""
 
-TERM_S = 0.5
+TERM_S = 0.25
 """What SIGTERM may take before SIGKILL follows. It comes first because a process that dies by SIGKILL inside Apple's
 RDMA driver can cost the machine a protection domain until it restarts. Its default action needs no turn of the GIL."""
 

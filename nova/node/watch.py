@@ -12,7 +12,7 @@ from nova.config.schema import Engine
 from nova.wire import phases
 from nova.wire.values import EngineSpec
 
-GRACE_S = 1.0
+GRACE_S = 0.3
 """The engine's own deadline should speak first: it knows more."""
 
 

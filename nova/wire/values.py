@@ -72,7 +72,8 @@ class TokenTiming(Record, frozen=True):
     """One pass of a chunk through all stages, as its driver saw it.
 
     `hops` has per stage: received_ns (that stage's clock), waited_us, compute_us. `sent_ns` is when the driver
-    sent the chunk to stage 0 and `done_ns` when the token was sampled, both on the driver's clock.
+    sent the chunk to stage 0 and `done_ns` when the token was sampled, both on the driver's clock. `nbytes` is the
+    size of the hidden state that went from stage to stage, 0 where there was none.
     """
 
     position: int
@@ -81,6 +82,7 @@ class TokenTiming(Record, frozen=True):
     sent_ns: int
     done_ns: int
     hops: list[tuple[int, int, int]]
+    nbytes: int = 0
 
 
 class EngineSpec(Record, frozen=True):

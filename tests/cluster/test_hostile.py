@@ -211,7 +211,6 @@ async def breaks_while_serving(home: Path, hostile: Sequence[str]) -> list[str]:
         return reasons
 
 
-@pytest.mark.xfail(strict=True, reason="the coordinator forms anew over a transport that has broken while it served")
 @pytest.mark.parametrize("where", ["send", "recv"])
 def test_while_serving_it_costs_the_requests_of_that_group_and_the_next_one_is_served_over_another(
     where: str, home: Path

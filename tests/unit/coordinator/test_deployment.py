@@ -184,7 +184,6 @@ def test_options_that_a_node_refuses_cost_their_transport_and_not_the_deployment
     cluster.join_all()
     cluster.state(0, phases.OPEN)
     cluster.exit(0, "ConfigError", "transport.options.tcp.lanes: expected 1 to 4")
-    cluster.tick(GRACE_S)
     assert starts(cluster.tick())[0].spec.transport == "zmq"
 
 

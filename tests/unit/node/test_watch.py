@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 
 from nova.clock import FakeClock
 from nova.config.schema import Engine
-from nova.node.watch import Ask, EngineWatch, Kill
+from nova.node.watch import GRACE_S, Ask, EngineWatch, Kill
 from nova.wire import phases
 from nova.wire.values import EngineSpec
 
 LIMITS = Engine(start_s=60.0, stop_s=3.0, silent_s=10.0)
 SPEC = EngineSpec("m", 0, 1, 1, 2, "tcp", {}, b"", 40.0, 15.0, 20.0, 100.0, 5.0, 4, 1024)
-GRACE_S = 1.0
 
 
 class Watched:
@@ -75,7 +74,7 @@ def test_joining_and_verifying_have_one_limit() -> None:
         engine.enter(phase)
         assert engine.live(10.0) is None
     assert engine.live(2.0) == Kill("phase verify took longer than 20 s")
-    assert engine.clock() == 15.0 + 20.0 + GRACE_S
+    assert 0.0 <= engine.clock() - (15.0 + 20.0 + GRACE_S) < 1.0, "as soon as a heartbeat can show it"
 
 
 def test_a_chunk_without_end_is_a_hang_although_the_heartbeat_goes_on() -> None:
@@ -108,7 +107,7 @@ def test_a_transfer_that_ignores_its_deadline_is_ended_and_names_its_transport()
         if (verdict := engine.watch.judge(engine.clock())) is not None:
             break
     assert verdict == Kill("one transfer over tcp took longer than 5 s", suspect=True)
-    assert second == SPEC.transfer_s + GRACE_S
+    assert 0.0 <= second - (SPEC.transfer_s + GRACE_S) < 1.0
 
 
 def test_a_transfer_is_judged_between_two_heartbeats_too() -> None:
@@ -116,8 +115,8 @@ def test_a_transfer_is_judged_between_two_heartbeats_too() -> None:
     engine.enter(phases.READY)
     engine.watch.on_message(0.0, transfer_s=2.0)
     assert engine.watch.due() == SPEC.transfer_s + GRACE_S - 2.0
-    assert engine.watch.judge(3.9) is None
-    assert isinstance(engine.watch.judge(4.0), Kill)
+    assert engine.watch.judge(engine.watch.due() - 0.1) is None
+    assert isinstance(engine.watch.judge(engine.watch.due()), Kill)
 
 
 def test_transfer_after_transfer_is_no_hang() -> None:
