@@ -67,8 +67,8 @@ class EngineLines:
         self._socket.bind(self.endpoint)
 
     def scratch(self) -> Path:
-        """A folder for one engine's temporary files, to be removed when it has ended, however it did. Its path is short:
-        plugins make Unix sockets there, too."""
+        """A folder for one engine's temporary files, to be removed when it has ended, however it did. Its path is
+        short, because plugins make Unix sockets there, too."""
         return Path(tempfile.mkdtemp(prefix="", dir=self._folder))
 
     def admit(self) -> bytes:
