@@ -209,6 +209,7 @@ def test_the_command_makes_uses_and_removes_a_lab() -> None:
             ("up", "wrong"),
         ]
         assert "no host 'mac-9'" in command("kill", "--id", id_, "mac-9").stderr
+        assert "no command 'pigeon'" in command("run", "--id", id_, "mac-1", "pigeon").stderr
     finally:
         downs = [command("down", "--id", id_).returncode for _ in range(2)]
     assert downs == [0, 0]
