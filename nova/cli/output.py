@@ -64,13 +64,15 @@ class Status(Output, frozen=True, kw_only=True):
 
 
 class Explanation(Output, frozen=True, kw_only=True):
-    """`nova explain --json`. `attempts` are oldest first; one that began `ago_s` seconds ago took `seconds` so far."""
+    """`nova explain --json`. `attempts` are oldest first; one that began `ago_s` seconds ago took `seconds` so far.
+    `why_not` says why the deployment does not serve, "" when it does."""
 
     state: str
     nodes: list[str]
     transport: str
     candidates: list[CandidateReport]
     attempts: list[AttemptReport]
+    why_not: str = ""
 
 
 class Plugin(Output, frozen=True, kw_only=True):

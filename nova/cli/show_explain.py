@@ -40,13 +40,14 @@ def headline(found: Explanation) -> str:
         return f"nothing is in use between {nodes}: {failure(failed)}"
     if found.state == "failed" and not any(each.verdict != "rejected" for each in found.candidates):
         return f"nothing is in use between {nodes}: every transport is rejected"
-    return f"nothing is in use between {nodes}: the deployment is {found.state}"
+    return f"nothing is in use between {nodes}: {found.why_not or f'the deployment is {found.state}'}"
 
 
 def told(attempt: AttemptReport) -> str:
     """An attempt in a line."""
     over = attempt.transport + (f" beside {attempt.side}" if attempt.side else "")
-    text = f"generation {attempt.generation} over {over}, {attempt.ago_s:.0f} s ago: {attempt.outcome}"
+    what = "trial" if attempt.trial else "generation"
+    text = f"{what} {attempt.generation} over {over}, {attempt.ago_s:.0f} s ago: {attempt.outcome}"
     if attempt.outcome == "failed":
         where = f" in phase {attempt.phase}" if attempt.phase else ""
         return f"{text} after {time(attempt.seconds)}{where}: {attempt.cause}"

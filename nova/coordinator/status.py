@@ -52,8 +52,10 @@ def explain(request: str, deployment: Deployment, now: float) -> ExplainReply:
         deployment.choice.look(now)
     in_use = deployment.transport if deployment.state in ("forming", "serving") else ""
     candidates = deployment.choice.report(in_use, now)
+    attempts = deployment.attempts(now)
+    why_not = "" if deployment.state == "serving" else deployment.why_not
     return ExplainReply(
-        request, deployment.state, deployment.nodes, deployment.transport, candidates, deployment.attempts(now)
+        request, deployment.state, deployment.nodes, deployment.transport, candidates, attempts, why_not
     )
 
 

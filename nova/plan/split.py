@@ -23,7 +23,9 @@ def even_split(layers: int, stages: int) -> list[int]:
 def check_split(split: Sequence[int], layers: int, stages: int) -> None:
     """Raise PlanError unless `split` gives every one of `stages` at least 1 layer and sums to `layers`."""
     if len(split) != stages:
-        raise PlanError(f"the split {_sum(split)} has {len(split)} stages, but there are {stages} nodes")
+        raise PlanError(
+            f"the split {_sum(split)} has {len(split)} stages, but there are {stages} nodes: give one number per node"
+        )
     for stage, count in enumerate(split):
         if count < 1:
             raise PlanError(f"the split {_sum(split)} gives stage {stage} {count} layers; every stage needs at least 1")

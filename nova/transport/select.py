@@ -60,7 +60,7 @@ class Unfit(Exception):
 
 def select(offers: Offers, policy: Policy, measured: Measured | None = None) -> Selection:
     """Judge every transport that the policy or any node names. The order of a node's offers decides nothing."""
-    offered = {offer.name for node in offers.values() for offer in node}
+    offered = {offer.name for node in offers.values() for offer in node} - set(policy.side)  # asked for that alone
     sides, ranked, rejected = _sides(offers, policy, measured or {}), list[Candidate](), dict[str, str]()
     for name in sorted({*policy.allowed, *policy.order, *policy.deny, *offered}):
         try:
@@ -173,8 +173,7 @@ def _shared(edge: tuple[str, str], chosen: Mapping[str, TransportOffer], policy:
     common = [domain for domain in here if domain in there]
     if not common:
         raise Unfit(
-            f"{edge[0]} and {edge[1]} share no network: {edge[0]} is on {', '.join(sorted(here)) or 'none'}, "
-            f"{edge[1]} on {', '.join(sorted(there)) or 'none'}"
+            f"{edge[0]} and {edge[1]} share no network: {edge[0]} is on {_list(here)}, {edge[1]} on {_list(there)}"
         )
     # Of the whole group, since a node's addresses serve all of its links.
     level = min(trust.level(offer.caps) for offer in chosen.values())
@@ -185,7 +184,9 @@ def _shared(edge: tuple[str, str], chosen: Mapping[str, TransportOffer], policy:
     ]
     if not permitted:
         lacks = "encrypt" if policy.security == "encrypted" else "authenticate"
-        raise Unfit(f"it does not {lacks}, and {', '.join(sorted(common))} is not in transport.trusted")
+        raise Unfit(
+            f"it does not {lacks}, and {', '.join(sorted(map(trust.spoken, common)))} is not in transport.trusted"
+        )
     return permitted
 
 
@@ -214,3 +215,9 @@ def _seconds(latency_s: float, bandwidth_bytes_s: float) -> float:
 def is_sane(link: LinkMeasure) -> bool:
     """Whether these can be a link's figures."""
     return 0.0 <= link.latency_s < inf and 0.0 < link.bandwidth_bytes_s < inf
+
+
+def _list(domains: Sequence[str]) -> str:
+    """For people, of domains that two nodes do not share: loopback is each machine's own."""
+    shown = ("its loopback" if domain.startswith("loopback/") else domain for domain in domains)
+    return ", ".join(sorted(shown)) or "none"

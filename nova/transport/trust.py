@@ -12,6 +12,12 @@ WORDS = {"loopback": "loopback/", "thunderbolt": "tb/"}
 """The words of `transport.trusted`, and how a domain of that kind begins."""
 
 
+def spoken(domain: str) -> str:
+    """A domain as `transport.trusted` would name it, for people."""
+    word = next((word for word, start in WORDS.items() if domain.startswith(start)), None)
+    return word or domain.partition("/")[2] or domain
+
+
 def level(caps: Collection[str]) -> int:
     """What a transport with these capabilities gives; encryption without a proof of who is there is worth nothing."""
     if "AUTHENTICATED" not in caps:

@@ -256,7 +256,8 @@ class ExplainQuery(Message, frozen=True):
 
 
 class ExplainReply(Message, frozen=True):
-    """Why this transport: every candidate with its verdict, and every attempt of late, oldest first."""
+    """Why this transport: every candidate with its verdict, every attempt of late, oldest first, and why it does not
+    serve, "" where it does."""
 
     request: str
     state: str
@@ -264,6 +265,7 @@ class ExplainReply(Message, frozen=True):
     transport: str
     candidates: list[CandidateReport]
     attempts: list[AttemptReport]
+    why_not: str = ""
 
 
 class CheckQuery(Message, frozen=True):

@@ -61,6 +61,7 @@ def test_what_is_allowed_beyond_the_order_comes_after_it_and_the_cheapest_first(
         ([offer(alike={"mlx": "0.32"})], "mlx differs: a has nothing, b has 0.32"),
         ([offer(caps=["BYTES", "DEADLINE"])], "b lacks ABORT, PEER_FAILURE, FULL_DUPLEX"),
         ([offer(attachments=[CABLE])], "a and b share no network: a is on ip4/10.0.0.0/24, b on tb/a-b"),
+        ([offer(attachments=[HERE])], "a and b share no network: a is on ip4/10.0.0.0/24, b on its loopback"),
         ([offer(attachments=[])], "a and b share no network: a is on ip4/10.0.0.0/24, b on none"),
     ],
 )
@@ -99,11 +100,11 @@ BARE = names(FRAMES | Caps.ANY_PAIR)
     ("caps", "security", "trusted", "reason"),
     [
         (BARE, "none", [], None),
-        (BARE, "authenticated", [], "it does not authenticate, and ip4/10.0.0.0/24 is not in transport.trusted"),
+        (BARE, "authenticated", [], "it does not authenticate, and 10.0.0.0/24 is not in transport.trusted"),
         (BARE, "authenticated", ["10.0.0.0/16"], None),
         (BARE, "authenticated", ["loopback", "10.0.0.0/25", "fe80::/10"], "it does not authenticate"),
         (BYTES, "authenticated", [], None),
-        (BYTES, "encrypted", [], "it does not encrypt, and ip4/10.0.0.0/24 is not in transport.trusted"),
+        (BYTES, "encrypted", [], "it does not encrypt, and 10.0.0.0/24 is not in transport.trusted"),
         (BYTES, "encrypted", ["10.0.0.0/24"], None),
         ([*BYTES, "ENCRYPTED"], "encrypted", [], None),
         ([*BARE, "ENCRYPTED"], "encrypted", [], "it does not encrypt"),
@@ -233,7 +234,8 @@ def test_the_order_of_a_nodes_offers_decides_nothing_and_everything_named_is_jud
     assert select(shuffled, rules) == selection
     ranked = [each.name for each in selection.ranked]
     assert not set(ranked) & set(selection.rejected)
-    named = {each.name for of_node in offers.values() for each in of_node} | {*rules.order, *rules.allowed, *rules.deny}
+    offered = {each.name for of_node in offers.values() for each in of_node}
+    named = offered - set(rules.side) | {*rules.order, *rules.allowed, *rules.deny}
     assert {*ranked, *selection.rejected} == named
     assert all(selection.rejected.values())
     assert set(ranked) <= set(rules.allowed)
