@@ -24,7 +24,7 @@ NODES = "node-1,node-2"
 PLAN = ClusterPlan(2, "emulated:seed", transports=["tcp"], settings=["transport.order=['tcp']"])
 REFUSED = [
     (("tcp", "--on", "node-1,node-9"), "--on: node-9 is not there; nodes are node-1, node-2"),
-    (("tcp", "--on", "node-1,node-1"), "1 to 16 different nodes"),
+    (("tcp", "--on", "node-1,node-1"), "node-1 is named more than once"),
     (("jaccl", "--on", NODES), "node-1 does not offer it"),
 ]
 
