@@ -80,6 +80,7 @@ def late(rank: int, seconds: float, at: str) -> Iterator[Served]:
         setting("transport.options.latering.rank", rank),
         setting("transport.options.latering.late_s", seconds),
         setting("transport.options.latering.at", at),
+        setting("transport.hold_s", 600.0),  # a busy machine must not come to the second try before it is asked
     ]
     with lab(2) as found:
         yield serve(found, settings)
