@@ -31,13 +31,19 @@ def launched(mpirun: str, size: int) -> Iterator[Launcher]:
         launcher.wait(Deadline.after(END_S))
 
 
+def mpirun_of(launcher: Launcher) -> psutil.Process:
+    """Not simply our child: a test run has others."""
+    return psutil.Process(launcher._process.pid)
+
+
 def test_every_rank_gets_a_place_of_its_own_in_one_world_and_nothing_is_left() -> None:
     with launched(MPIRUN, 3) as launcher:
         places = launcher.places(3, Deadline.after(LIMIT_S))
         assert [place["PMIX_RANK"] for place in places] == ["0", "1", "2"]
         assert len({place["PMIX_NAMESPACE"] for place in places}) == 1
         assert all(place["PMIX_SERVER_TMPDIR"].startswith(launcher.folder) for place in places)
-        started = psutil.Process().children(recursive=True)
+        mpirun = mpirun_of(launcher)
+        started = [mpirun, *mpirun.children(recursive=True)]
         assert len(started) == 4  # mpirun and three copies
     assert gone(started, Path(launcher.folder))
 
@@ -45,7 +51,7 @@ def test_every_rank_gets_a_place_of_its_own_in_one_world_and_nothing_is_left() -
 def test_the_copies_end_when_mpirun_is_killed() -> None:
     with launched(MPIRUN, 2) as launcher:
         launcher.places(2, Deadline.after(LIMIT_S))
-        (mpirun,) = psutil.Process().children()
+        mpirun = mpirun_of(launcher)
         copies = mpirun.children()
         mpirun.kill()
         assert gone(copies, Path(launcher.folder))
