@@ -31,7 +31,7 @@ def launched(mpirun: str, size: int) -> Iterator[Launcher]:
         launcher.wait(Deadline.after(END_S))
 
 
-def mpirun_of(launcher: Launcher) -> psutil.Process:
+def process_of(launcher: Launcher) -> psutil.Process:
     """Not simply our child: a test run has others."""
     return psutil.Process(launcher._process.pid)
 
@@ -42,7 +42,7 @@ def test_every_rank_gets_a_place_of_its_own_in_one_world_and_nothing_is_left() -
         assert [place["PMIX_RANK"] for place in places] == ["0", "1", "2"]
         assert len({place["PMIX_NAMESPACE"] for place in places}) == 1
         assert all(place["PMIX_SERVER_TMPDIR"].startswith(launcher.folder) for place in places)
-        mpirun = mpirun_of(launcher)
+        mpirun = process_of(launcher)
         started = [mpirun, *mpirun.children(recursive=True)]
         assert len(started) == 4  # mpirun and three copies
     assert gone(started, Path(launcher.folder))
@@ -51,7 +51,7 @@ def test_every_rank_gets_a_place_of_its_own_in_one_world_and_nothing_is_left() -
 def test_the_copies_end_when_mpirun_is_killed() -> None:
     with launched(MPIRUN, 2) as launcher:
         launcher.places(2, Deadline.after(LIMIT_S))
-        mpirun = mpirun_of(launcher)
+        mpirun = process_of(launcher)
         copies = mpirun.children()
         mpirun.kill()
         assert gone(copies, Path(launcher.folder))
