@@ -12,7 +12,10 @@ import pytest
 
 from tests.structure.project import ROOT
 
-SCRIPTS = [ROOT / name for name in ("tools/setup", "tools/check", "tools/test", "tools/demo", ".ci/run")]
+SCRIPTS = [
+    ROOT / name
+    for name in ("tools/setup", "tools/check", "tools/test", "tools/demo", "tools/bench", "tools/lab", ".ci/run")
+]
 BASH = shutil.which("bash") or "/bin/bash"
 
 
