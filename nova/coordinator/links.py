@@ -66,8 +66,10 @@ class LinkWatch:
     def _crossed(self, rank: int, timing: TokenTiming, taken_s: float) -> None:
         link = self.expected.get(rank)
         usual = usual_s(link, timing.nbytes) if link is not None else float("inf")
-        kind = deque[Crossing](maxlen=PIECES if timing.prefill else CHUNKS)
-        self._recent.setdefault((rank, timing.prefill), kind).append(Crossing(taken_s, usual))
+        key = rank, timing.prefill
+        if key not in self._recent:
+            self._recent[key] = deque(maxlen=PIECES if timing.prefill else CHUNKS)
+        self._recent[key].append(Crossing(taken_s, usual))
 
     @property
     def recent(self) -> dict[int, float]:

@@ -7,7 +7,7 @@ from nova.engine.main import main
 status = 1
 try:
     status = main()
-except BaseException:
+except BaseException:  # the process edge: the exit below would leave no word of it
     traceback.print_exc()
     raise
 finally:

@@ -7,6 +7,9 @@ raises itself. The standard library's `traceback` gives the text of all of these
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+
+from nova.errors import TransportError
 
 MAX_CHARS = 2000
 """Of one message: a page of text. It crosses the control plane and is kept by the coordinator."""
@@ -14,6 +17,26 @@ MAX_CHARS = 2000
 MAX_LINES = 30
 MAX_LINE_CHARS = 300
 """Of one traceback in the log: the innermost frames are the last lines."""
+
+
+class PluginCall:
+    """`with` this round a call into a transport plugin: what it raises that is none of its errors becomes one of ours.
+
+    `fault` makes that from the description; the errors in `passes` go on as they are. May be entered again and again.
+    """
+
+    def __init__(
+        self, fault: Callable[[str], TransportError], passes: tuple[type[Exception], ...] = (TransportError,)
+    ) -> None:
+        self._fault = fault
+        self._passes = passes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, self._passes):
+            raise self._fault(described(error)) from error
 
 
 def message(error: BaseException) -> str:

@@ -23,10 +23,10 @@ import structlog
 
 from nova.clock import Deadline
 from nova.engine.control import Transfers
-from nova.engine.failure import described
+from nova.engine.failure import PluginCall, described
 from nova.engine.lanes import Lanes
 from nova.engine.schedule import window
-from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout, TransportError, TransportFault
+from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout, TransportFault
 from nova.transport.api import ArrayGroup, Buffer
 from nova.wire.tensor import HEADER_BYTES, Header, Kind
 
@@ -86,6 +86,8 @@ class Link:
         self._head = memoryview(bytearray(HEADER_BYTES))
         self._next = (lanes.rank + 1) % lanes.size
         self._previous = (lanes.rank - 1) % lanes.size
+        self._sending = guarded(f"in a send to rank {self._next}")
+        self._receiving = guarded(f"in a receive from rank {self._previous}")
         self._free: queue.SimpleQueue[mx.array | None] = queue.SimpleQueue()
         for _ in range(window(lanes.size)):
             self._free.put(None)
@@ -103,14 +105,10 @@ class Link:
             parts.append(bytes_of(tensor))
         self._transfers.sending_since = time.monotonic()
         deadline = Deadline.after(self._limits.transfer_s)
-        try:
+        with self._sending:
             self._frames.send(parts, self._next, deadline)
             if apart is not None:
                 apart.send_array(tensor, self._next, deadline)
-        except TransportError:
-            raise
-        except BaseException as error:
-            raise broken(error, f"in a send to rank {self._next}") from error
         self._transfers.sending_since = None
 
     def release(self, chunk: Received) -> None:
@@ -148,7 +146,7 @@ class Link:
             return Received(header, None, time.monotonic_ns())
         self._transfers.receiving_since = time.monotonic()
         deadline = Deadline.after(self._limits.transfer_s)
-        try:
+        with self._receiving:
             if self._arrays is not None and header.kind is Kind.HIDDEN:
                 tensor = self._array(self._arrays, header, deadline)
                 received = Received(header, None, time.monotonic_ns(), tensor)
@@ -156,10 +154,6 @@ class Link:
                 slot = self._slot(header.nbytes)
                 self._frames.recv_into(memoryview(cast("bytes", slot))[: header.nbytes], self._previous, deadline)
                 received = Received(header, slot, time.monotonic_ns())
-        except NovaError:
-            raise
-        except BaseException as error:
-            raise broken(error, f"in a receive from rank {self._previous}") from error
         self._transfers.receiving_since = None
         return received
 
@@ -167,15 +161,12 @@ class Link:
         while True:
             deadline = Deadline.after(IDLE_S)
             try:
-                self._frames.recv_into(self._head, self._previous, deadline)
+                with self._receiving:
+                    self._frames.recv_into(self._head, self._previous, deadline)
                 return
             except TransferTimeout as error:
                 if not deadline.expired:  # or it would be asked again at once, for ever
                     raise TransportFault(f"the transport gave up before its deadline: {error}") from error
-            except TransportError:
-                raise
-            except BaseException as error:
-                raise broken(error, f"in a receive from rank {self._previous}") from error
 
     def _array(self, arrays: ArrayGroup, header: Header, deadline: Deadline) -> mx.array:
         """Raises TransportFault for another array than the header announced."""
@@ -194,12 +185,9 @@ class Link:
         return slot
 
 
-def broken(error: BaseException, where: str) -> TransportFault:
-    """What a transport raised that is none of its errors: a plugin may raise anything, SystemExit included.
-
-    Not a TransportError: those are symptoms of a link, which wait for a better cause, and this is the cause.
-    """
-    return TransportFault(f"the transport raised {described(error)} {where}")
+def guarded(where: str) -> PluginCall:
+    """Round a plugin's call: it may raise anything, SystemExit included."""
+    return PluginCall(lambda said: TransportFault(f"the transport raised {said} {where}"))
 
 
 def bytes_of(tensor: mx.array) -> memoryview:

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from nova.engine.control import ControlLine
-from nova.engine.failure import described, message, trace
+from nova.engine.failure import PluginCall, described, message, trace
 from nova.errors import ConfigError, EngineError, FormingFailed, NovaError, TransportError
 from nova.log import setup
 from nova.wire import phases
@@ -80,12 +80,11 @@ def joined(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, 
     """As `form`; whatever else a plugin raises, SystemExit included, is a FormingFailed in the phase it came from."""
     from nova.engine.form import form
 
-    try:
+    def fault(said: str) -> FormingFailed:
+        return FormingFailed(line.phase, spec.transport, key.rank, f"it raised {said}")
+
+    with PluginCall(fault, passes=(TransportError, ConfigError)):
         return form(line, key, spec)
-    except (TransportError, ConfigError):
-        raise
-    except BaseException as error:
-        raise FormingFailed(line.phase, spec.transport, key.rank, f"it raised {described(error)}") from error
 
 
 def trial(line: ControlLine, key: EngineKey, links: list[LinkMeasure]) -> str:

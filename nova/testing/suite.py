@@ -19,7 +19,7 @@ class TransportSuite:
 
     @pytest.fixture
     def harness(self) -> Harness:
-        raise NotImplementedError("give your class a fixture `harness` that returns Harness(your transport)")
+        pytest.fail("give your class a fixture `harness` that returns Harness(your transport)", pytrace=False)
 
     @pytest.mark.parametrize(
         "case", [each for each in CASES.values() if os.environ.get(SLOW) or not each.slow], ids=lambda each: each.name

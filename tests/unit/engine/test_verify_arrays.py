@@ -178,3 +178,10 @@ def test_an_all_gather_in_another_order_of_ranks_is_found(monkeypatch: pytest.Mo
 def test_another_rank_inside_mlx_is_found_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FormingFailed, match="MLX's group says rank 0 of 3, expected 1 of 3"):
         verified(monkeypatch, ["all_sum"], native=Native(0))
+
+
+def test_a_declared_operation_whose_answer_nobody_knows_is_refused() -> None:
+    group = Collective(frozenset({"all_product"}), Native())
+    here = seat(1, SIZE)
+    with pytest.raises(FormingFailed, match="declares all_product, and nobody here knows the right answer"):
+        collectives(group, here, lambda cause: FormingFailed(phases.VERIFY, "fake", here.rank, cause))
