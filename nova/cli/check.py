@@ -25,7 +25,7 @@ from nova.testing.run import verdict
 from nova.transport.api import Caps
 from nova.transport.offers import names
 from nova.transport.probe import Request
-from nova.wire.messages import CheckQuery, CheckReply, StatusReply
+from nova.wire.requests import CheckQuery, CheckReply, StatusReply
 from nova.wire.values import TransportOffer
 
 START_S = 120.0

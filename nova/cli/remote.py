@@ -19,7 +19,7 @@ from nova.control.client import Client
 from nova.control.credentials import CLIENT_KEY, server_key
 from nova.control.keys import KeyStore
 from nova.errors import KeyFileError, NodeLost, NovaError
-from nova.wire.messages import Generate
+from nova.wire.requests import Generate
 
 CONNECT_S = 5.0
 

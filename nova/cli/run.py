@@ -21,7 +21,7 @@ from nova.local.cluster import ClusterPlan, LocalCluster, running, setting
 from nova.model.locate import locate
 from nova.plan.profiles import Profile, find_profile, is_emulated
 from nova.transport.registry import installed
-from nova.wire.messages import Generate
+from nova.wire.requests import Generate
 
 MAX_NODES = 16
 NOTICE_S = 1.0

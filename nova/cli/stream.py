@@ -15,8 +15,8 @@ from nova.cli.show import err, out
 from nova.control.client import Client
 from nova.errors import ConfigError, NovaError
 from nova.ids import new_request_id
-from nova.wire.messages import Accepted, Completed, Generate, Piece, StatusReply
-from nova.wire.values import Sampling
+from nova.wire.requests import Accepted, Completed, Generate, Piece, StatusReply
+from nova.wire.work import Sampling
 
 WATCH_S = 0.5
 

@@ -53,6 +53,25 @@ class Engine(Section, frozen=True):
     prefill_chunk: Annotated[
         int, Meta(ge=1, description="tokens; a prompt crosses the stages in pieces of this; the coordinator's counts")
     ] = 2048
+    prefill_min: Annotated[
+        int,
+        Meta(ge=1, description="tokens; a prompt below this is not cut in pieces; the coordinator's counts"),
+    ] = 256
+    tbt_factor: Annotated[
+        float, Meta(gt=1, description="how many times slower tokens may come while another prompt is read")
+    ] = 2.0
+    kv_bits: Annotated[
+        Literal[0, 4, 8],
+        Meta(description="bits of quantised KV caches, 0 for none; the coordinator's counts"),
+    ] = 0
+    kv_bytes: Annotated[int, Meta(ge=0, description="bytes; of a node for all KV caches; 0 takes engine.kv_share")] = 0
+    kv_share: Annotated[
+        float,
+        Meta(gt=0, lt=1, description="share of the memory free once weights are loaded, for KV caches"),
+    ] = 0.5
+    prefix_share: Annotated[
+        float, Meta(ge=0, lt=1, description="share of that for the caches of requests that have ended; 0 keeps none")
+    ] = 0.25
     max_tensor_bytes: Annotated[int, Meta(ge=1024, description="bytes; largest tensor accepted from a peer")] = 1 << 30
     cpu_blas: Annotated[
         str, Meta(description="Linux: BLAS preloaded into engines: auto (OpenBLAS if found), off, or a library's path")
@@ -114,7 +133,8 @@ class Deployment(Section, frozen=True):
     nodes: Annotated[
         list[Name], Meta(max_length=16, description="nodes in pipeline order; the first embeds, the last samples")
     ] = []
-    concurrent: Annotated[int, Meta(ge=1, description="requests that are worked on at once")] = 4
+    concurrent: Annotated[int, Meta(ge=1, description="requests that are worked on at once, memory allowing")] = 32
+    max_tokens: Annotated[int, Meta(ge=1, description="most tokens of a request that does not say")] = 4096
     queued: Annotated[int, Meta(ge=0, description="requests that may wait; more are refused at once")] = 64
     wait_s: Annotated[
         Seconds, Meta(description="s; a request waits this long for a deployment that does not serve")
@@ -122,6 +142,23 @@ class Deployment(Section, frozen=True):
     retry_s: Annotated[Seconds, Meta(description="s; first pause before a failed deployment is formed anew")] = 1.0
     retry_max_s: Annotated[Seconds, Meta(description="s; longest such pause; it doubles with every failure")] = 60.0
     split: Annotated[list[int], Meta(description="layers per node, in the same order; empty splits evenly")] = []
+
+
+class Api(Section, frozen=True):
+    """HTTP on the coordinator: the OpenAI and Anthropic APIs, metrics, health."""
+
+    listen: Annotated[str, Meta(description="host:port; empty serves no HTTP")] = "127.0.0.1:29280"
+    keys: Annotated[
+        list[str], Meta(description="keys that may use it, as `nova keys api` prints them; none are needed if empty")
+    ] = []
+    open: Annotated[bool, Meta(description="without keys, other addresses than loopback may be used")] = False
+    cors: Annotated[list[str], Meta(description="origins whose pages may use it, as https://chat.example")] = []
+    tls_certificate: Annotated[str, Meta(description="PEM file; empty speaks plain HTTP")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    max_body_bytes: Annotated[int, Meta(ge=1024, description="bytes; a larger request gets 413")] = 8 << 20
+    concurrent: Annotated[int, Meta(ge=1, description="requests in progress; more get 429")] = 512
+    request_s: Annotated[Seconds, Meta(description="s; a request that takes longer is ended")] = 600.0
+    otlp: Annotated[str, Meta(description="OpenTelemetry collector, as http://127.0.0.1:4318; empty for none")] = ""
 
 
 class Log(Section, frozen=True):
@@ -143,4 +180,5 @@ class NodeConfig(Section, frozen=True):
     engine: Engine = Engine()
     transport: Transport = Transport()
     deployment: Deployment = Deployment()
+    api: Api = Api()
     log: Log = Log()

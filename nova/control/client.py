@@ -15,7 +15,8 @@ from nova.control.requests import Requests
 from nova.control.spoke import Spoke
 from nova.errors import ControlError, GenerationError, NodeLost, NovaError, PeerRefused, ProtocolError
 from nova.ids import new_request_id
-from nova.wire.messages import (
+from nova.wire.messages import Hello, Message, Welcome
+from nova.wire.requests import (
     Abandon,
     Accepted,
     CheckQuery,
@@ -25,12 +26,9 @@ from nova.wire.messages import (
     ExplainReply,
     Failed,
     Generate,
-    Hello,
-    Message,
     Piece,
     StatusQuery,
     StatusReply,
-    Welcome,
 )
 
 GRACE_S = 2.0

@@ -18,14 +18,15 @@ from nova.control.liveness import Pulse
 from nova.control.session import Dropped, Event, Joined, Left, Received, Reply, Session, SessionId
 from nova.errors import NodeLost, ProtocolError
 from nova.wire import messages as m
+from nova.wire import requests as r
 from nova.wire.codec import Frames
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _REMEMBERED = 256
 
 SAYS: dict[str, frozenset[type[m.Message]]] = {
-    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Tokens, m.Offers}),
-    "client": frozenset({m.Generate, m.Abandon, m.StatusQuery, m.ExplainQuery, m.CheckQuery}),
+    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Step, m.Pooled, m.Offers}),
+    "client": frozenset({r.Generate, r.Abandon, r.StatusQuery, r.ExplainQuery, r.CheckQuery, r.TraceQuery}),
 }
 """What each role may say once its session stands, besides Heartbeat and Goodbye."""
 

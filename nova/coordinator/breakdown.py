@@ -16,15 +16,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from nova.wire.values import Share, StageShare, TokenTiming
+from nova.wire.values import Share, StageShare
+from nova.wire.work import ChunkTiming
 
 
-def decode_steps(timings: Sequence[TokenTiming]) -> list[TokenTiming]:
+def decode_steps(timings: Sequence[ChunkTiming]) -> list[ChunkTiming]:
     """The steps that count: decode only, without the first, whose duration is that of the prompt too."""
     return [timing for timing in timings if not timing.prefill][1:]
 
 
-def breakdown(timings: Sequence[TokenTiming], nodes: Sequence[str], offsets_ns: Sequence[int]) -> list[Share]:
+def breakdown(timings: Sequence[ChunkTiming], nodes: Sequence[str], offsets_ns: Sequence[int]) -> list[Share]:
     """Rows in the order in which the time passes, `rest` last. Empty when no two tokens were generated.
 
     `nodes` and `offsets_ns` (that node's clock minus the reference clock) are in pipeline order.
@@ -44,7 +45,7 @@ def breakdown(timings: Sequence[TokenTiming], nodes: Sequence[str], offsets_ns: 
 
 
 def stage_shares(
-    timings: Sequence[TokenTiming], nodes: Sequence[str], layers: Sequence[tuple[int, int]]
+    timings: Sequence[ChunkTiming], nodes: Sequence[str], layers: Sequence[tuple[int, int]]
 ) -> list[StageShare]:
     """Each stage with its layers and mean compute per decode step, in milliseconds."""
     steps = decode_steps(timings) or [timing for timing in timings if not timing.prefill]
@@ -54,7 +55,7 @@ def stage_shares(
     ]
 
 
-def _parts(step: TokenTiming, nodes: Sequence[str], offsets_ns: Sequence[int]) -> dict[str, float]:
+def _parts(step: ChunkTiming, nodes: Sequence[str], offsets_ns: Sequence[int]) -> dict[str, float]:
     last = len(nodes) - 1
     received = [hop[0] - offset for hop, offset in zip(step.hops, offsets_ns, strict=True)]
     computed = [at + (hop[1] + hop[2]) * 1000 for at, hop in zip(received, step.hops, strict=True)]

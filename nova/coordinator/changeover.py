@@ -17,7 +17,8 @@ from nova.coordinator.links import LinkWatch, usual_s
 from nova.coordinator.trial import Outbox, Trial, Verdict
 from nova.transport.select import Candidate
 from nova.wire.messages import EngineExited, EngineState, Gather
-from nova.wire.values import EngineSpec, LinkMeasure, TokenTiming
+from nova.wire.values import EngineSpec, LinkMeasure
+from nova.wire.work import ChunkTiming
 
 GAIN = 1.5
 """So many times cheaper must a transport be that the policy's order does not put first: two that are as good as each
@@ -70,7 +71,7 @@ class Changeover:
         """The median one-way time of late in seconds, by the rank that sends."""
         return self._links.recent if self._links is not None else {}
 
-    def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> str:
+    def passed(self, timings: Sequence[ChunkTiming], offsets_ns: Sequence[int]) -> str:
         """Chunks have gone through all stages. What is to be said of a link that has become slow, once; else ""."""
         if self._links is None or self._serving is None:
             return ""

@@ -18,18 +18,8 @@ from nova.coordinator.spec import Shape, engine_spec
 from nova.errors import ControlError, NoTransport
 from nova.transport.select import Candidate, select
 from nova.wire import phases
-from nova.wire.messages import (
-    CheckQuery,
-    CheckReply,
-    EngineExited,
-    EngineState,
-    Failed,
-    Gather,
-    Gathered,
-    Message,
-    StartEngine,
-    StopEngine,
-)
+from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
+from nova.wire.requests import CheckQuery, CheckReply, Failed
 from nova.wire.values import EngineKey, EngineSpec, RankResult, TransportOffer
 
 GROUP = "check"

@@ -27,7 +27,8 @@ from nova.errors import TransportError
 from nova.plan.split import ranges
 from nova.transport.select import Candidate
 from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
-from nova.wire.values import AttemptReport, EngineKey, EngineSpec, TokenTiming, TransportOffer
+from nova.wire.values import AttemptReport, EngineKey, EngineSpec, TransportOffer
+from nova.wire.work import ChunkTiming
 
 KEPT = 20
 """Reasons and attempts that are kept for whoever asks."""
@@ -131,7 +132,7 @@ class Deployment:
             return []
         return [(each.node, Gathered(each.key, gather.round, blobs)) for each in generation.engines.values()]
 
-    def passed(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> str:
+    def passed(self, timings: Sequence[ChunkTiming], offsets_ns: Sequence[int]) -> str:
         """Chunks have gone through all stages: what is to be said of a link that has become slow, once; else ""."""
         reason = self.change.passed(timings, offsets_ns)
         if reason:

@@ -16,7 +16,8 @@ from itertools import pairwise
 from statistics import median
 
 from nova.transport.select import MESSAGE_BYTES
-from nova.wire.values import LinkMeasure, TokenTiming
+from nova.wire.values import LinkMeasure
+from nova.wire.work import ChunkTiming
 
 CHUNKS = 32
 PIECES = 8
@@ -50,7 +51,7 @@ class LinkWatch:
     _recent: dict[tuple[int, bool], deque[Crossing]] = field(default_factory=dict)
     """By the rank that sends, and whether of pieces of prompts."""
 
-    def saw(self, timings: Sequence[TokenTiming], offsets_ns: Sequence[int]) -> None:
+    def saw(self, timings: Sequence[ChunkTiming], offsets_ns: Sequence[int]) -> None:
         """Chunks that have passed all stages; offsets are each node's clock minus ours, in pipeline order."""
         for timing in timings:
             if len(timing.hops) != len(offsets_ns):
@@ -63,7 +64,7 @@ class LinkWatch:
             for rank, each in taken_ns.items():
                 self._crossed(rank, timing, max(0.0, each / 1e9))
 
-    def _crossed(self, rank: int, timing: TokenTiming, taken_s: float) -> None:
+    def _crossed(self, rank: int, timing: ChunkTiming, taken_s: float) -> None:
         link = self.expected.get(rank)
         usual = usual_s(link, timing.nbytes) if link is not None else float("inf")
         key = rank, timing.prefill

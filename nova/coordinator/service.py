@@ -22,19 +22,8 @@ from nova.coordinator.serving import Request, Serving
 from nova.coordinator.status import explain, status
 from nova.errors import NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
-from nova.wire.messages import (
-    Abandon,
-    CheckQuery,
-    EngineExited,
-    EngineState,
-    ExplainQuery,
-    Gather,
-    Generate,
-    Message,
-    Offers,
-    StatusQuery,
-    Tokens,
-)
+from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Step
+from nova.wire.requests import Abandon, CheckQuery, ExplainQuery, Generate, StatusQuery
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +103,8 @@ class Coordinator:
                 log.info("a node's transports have changed", node=node)
                 session.offers = message.offers
                 self._step(self._deployment.node_offers(node, message.offers, now))
-            case Tokens():
-                self._tokens(node, message, now)
+            case Step():
+                self._stepped(node, message, now)
             case Generate():
                 if (request := self._serving.arrive(session.id, message, now)) is not None:
                     task = asyncio.create_task(self._encode(request))
@@ -134,14 +123,15 @@ class Coordinator:
             case other:
                 log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
 
-    def _tokens(self, node: str, message: Tokens, now: float) -> None:
-        """For its request, and for what its way through the stages tells of the links."""
+    def _stepped(self, node: str, message: Step, now: float) -> None:
+        """For its requests, and for what its way through the stages tells of the links."""
         deployment = self._deployment
+        timings = [message.timing] if message.timing is not None else []
         if deployment.state == "serving" and (node, message.engine) == (deployment.driver.node, deployment.driver.key):
             offsets = [self._offset_ns(each) for each in deployment.nodes]
-            if slow := deployment.passed(message.timings, offsets):
+            if slow := deployment.passed(timings, offsets):
                 log.warning("a link is slow", detail=slow)
-        self._serving.tokens(node, message, now)
+        self._serving.stepped(node, message, now)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +145,9 @@ class Coordinator:
         try:
             # Off the event loop: a long prompt takes a while, and heartbeats must not wait for it.
             async with self._encoding:
-                prompt = await asyncio.to_thread(model.encoder.encode, generate.prompt, generate.chat)
+                prompt = generate.prompt
+                if isinstance(prompt, str):
+                    prompt = await asyncio.to_thread(model.encoder.encode, prompt, generate.chat)
         except NovaError as error:
             self._serving.fail(request, str(error))
             return

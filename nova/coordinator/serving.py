@@ -13,8 +13,9 @@ from nova.config.schema import Deployment as Limits
 from nova.coordinator.breakdown import breakdown, stage_shares
 from nova.coordinator.deployment import Deployment
 from nova.coordinator.model import ServedModel, TextStream
-from nova.wire.messages import Accepted, Begin, Cancel, Completed, Failed, Generate, Message, Piece, Tokens
-from nova.wire.values import TokenTiming
+from nova.wire.messages import Begin, Cancel, Message, Step
+from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
+from nova.wire.work import ChunkTiming, Outcome
 
 MAX_NEW_TOKENS = 1 << 20
 
@@ -33,7 +34,7 @@ class Request:
     vocabulary: int = 0
     first_token: float = 0.0
     tokens: int = 0
-    timings: list[TokenTiming] = field(default_factory=list)
+    timings: list[ChunkTiming] = field(default_factory=list)
 
     @property
     def deadline(self) -> float:
@@ -116,27 +117,37 @@ class Serving:
                 ),
             )  # fmt: skip
 
-    def tokens(self, node: str, message: Tokens, now: float) -> None:
-        """From the driver: pass the text on, and close the account at the end."""
-        request = self._active.get(message.stream)
-        if request is None or message.engine != self._deployment.driver.key or node != self._deployment.driver.node:
+    def stepped(self, node: str, step: Step, now: float) -> None:
+        """From the driver: pass the texts on, and close the accounts that are at their end."""
+        if not self._active or (node, step.engine) != (self._deployment.driver.node, self._deployment.driver.key):
             return
-        stages = len(self._deployment.nodes)
-        request.timings.extend(timing for timing in message.timings if len(timing.hops) == stages)
-        strange = next((token for token in message.tokens if not 0 <= token < request.vocabulary), None)
+        timing = step.timing
+        if timing is not None and len(timing.hops) == len(self._deployment.nodes):
+            for stream, _ in timing.rows:
+                if stream in self._active:
+                    self._active[stream].timings.append(timing)
+        for outcome in step.outcomes:
+            if outcome.stream in self._active:
+                self._brought(self._active[outcome.stream], outcome, node, now)
+        for stream, reason in step.failed.items():
+            if stream in self._active:
+                self.fail(self._active[stream], reason)
+        self.advance(now)
+
+    def _brought(self, request: Request, outcome: Outcome, node: str, now: float) -> None:
+        strange = next((token for token in outcome.tokens if not 0 <= token < request.vocabulary), None)
         if strange is not None:
             self.fail(request, f"the engine on node {node} sent token {strange} of {request.vocabulary}: restart it")
             return
-        if message.tokens and request.text is not None:
+        if outcome.tokens and request.text is not None:
             request.first_token = request.first_token or now
-            request.tokens += len(message.tokens)
-            text = "".join(request.text.add(token) for token in message.tokens if token not in request.stop_tokens)
-            text += request.text.flush() if message.finish else ""
-            self._to_client(request.session, Piece(request.generate.request, message.tokens, text))
-        if message.finish:
-            self._to_client(request.session, self._account(request, message.finish))
-            del self._active[message.stream]
-            self.advance(now)
+            request.tokens += len(outcome.tokens)
+            text = "".join(request.text.add(token) for token in outcome.tokens if token not in request.stop_tokens)
+            text += request.text.flush() if outcome.finish else ""
+            self._to_client(request.session, Piece(request.generate.request, outcome.tokens, text))
+        if outcome.finish:
+            self._to_client(request.session, self._account(request, outcome.finish))
+            del self._active[request.stream_id]
 
     def fail_active(self, reason: str) -> None:
         """The group is gone, and with it every request that it worked on; what waits goes on waiting."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nova import __version__
 from nova.control.session import Session
 from nova.coordinator.deployment import Deployment
-from nova.wire.messages import ExplainReply, StatusReply
+from nova.wire.requests import ExplainReply, StatusReply
 from nova.wire.values import EngineStatus, NodeStatus
 
 

@@ -22,9 +22,10 @@ from nova.engine.driver import Driver, Plan
 from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
 from nova.errors import EngineError, TransportFault
-from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
+from nova.wire.messages import Begin, Cancel, Message, Step, StopEngine
 from nova.wire.tensor import Flags, Header, Kind, layout
-from nova.wire.values import EngineKey, EngineSpec, TokenTiming
+from nova.wire.values import EngineKey, EngineSpec
+from nova.wire.work import ChunkTiming, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -177,15 +178,17 @@ class Runner:
         driver = request.driver
         if token is not None:
             driver.sampled(token)
-        timing = TokenTiming(
-            header.position, header.width, token is None, request.sent_ns.pop(header.position, 0), time.monotonic_ns(),
+        timing = ChunkTiming(
+            [(header.stream, header.position)], header.width, token is None, request.sent_ns.pop(header.position, 0),
+            time.monotonic_ns(),
             [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops], header.nbytes,
         )  # fmt: skip
         if driver.finish:
             self._end(header.stream)
         self._advance()  # the next chunk first: the report can wait, the pipeline cannot
         tokens = [] if token is None else [token]
-        self._line.send(Tokens(self._key, header.stream, tokens, driver.finish, [timing]))
+        outcomes = [Outcome(header.stream, tokens, driver.finish)] if tokens or driver.finish else []
+        self._line.send(Step(self._key, outcomes, timing))
 
     def _begin(self, begin: Begin) -> None:
         sampling = begin.sampling
@@ -201,7 +204,7 @@ class Runner:
             return
         request.driver.cancel()
         self._end(stream)
-        self._line.send(Tokens(self._key, stream, [], request.driver.finish))
+        self._line.send(Step(self._key, [Outcome(stream, [], request.driver.finish)]))
 
     def _advance(self) -> None:
         """Send what the schedule wants sent."""

@@ -109,6 +109,8 @@ class LocalCluster:
             setting("control.coordinator", names[0]),
             setting("control.address", self.address or "127.0.0.1:0"),
             # All engines share this machine: a BLAS that takes every core for each of them is slower for all.
+            setting("api.listen", ""),
+            setting("engine.kv_share", 0.5 / plan.nodes),
             setting("engine.threads", max(1, (os.cpu_count() or 1) // plan.nodes)),
         ]
         if plan.transports:

@@ -21,6 +21,7 @@ from nova.node.process import EngineProcess
 from nova.wire.boot import Boot
 from nova.wire.messages import (
     Begin,
+    Budget,
     Cancel,
     EngineExited,
     EngineState,
@@ -30,9 +31,10 @@ from nova.wire.messages import (
     Hello,
     Message,
     Offers,
+    Pooled,
     StartEngine,
+    Step,
     StopEngine,
-    Tokens,
     Welcome,
 )
 from nova.wire.phases import READY
@@ -116,7 +118,7 @@ class NodeAgent:
                     self._stop(engine, message.reason)
                 else:  # the coordinator waits for its end
                     self._report(EngineExited(key, 0, True, "no such engine runs here", ""))
-            case Gathered(engine=key) | Begin(engine=key) | Cancel(engine=key):
+            case Gathered(engine=key) | Begin(engine=key) | Cancel(engine=key) | Budget(engine=key):
                 self._to_engine(key, message)
             case other:
                 log.warning("message for a coordinator dropped", kind=type(other).__name__)
@@ -204,7 +206,7 @@ class NodeAgent:
         match message:
             case Heartbeat():
                 return
-            case EngineState(engine=key) | Gather(engine=key) | Tokens(engine=key):
+            case EngineState(engine=key) | Gather(engine=key) | Step(engine=key) | Pooled(engine=key):
                 if key == engine.key:
                     self._report(message)
                 if isinstance(message, EngineState) and message.phase == READY:

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 from nova.errors import ProtocolError
-from nova.wire.messages import KINDS, Message
+from nova.wire.kinds import KINDS
+from nova.wire.messages import Message
 
-VERSION = 2
+VERSION = 3
 MAX_BODY_BYTES = 4 << 20
 """Largest body accepted from a peer; the longest prompt that a control message carries fits many times over."""
 

@@ -2,10 +2,10 @@
 
     session      Hello -> Welcome | Refused;  Heartbeat both ways;  Goodbye;  a worker's Offers, when they change
     engine       coordinator -> daemon: StartEngine, StopEngine     daemon -> coordinator: EngineExited
-                 engine -> daemon -> coordinator: EngineState, Gather, Tokens
-                 coordinator -> daemon -> engine: Gathered, Begin, Cancel
-    client       Generate -> Accepted, Piece ..., Completed | Failed;  Abandon
-                 StatusQuery -> StatusReply;  ExplainQuery -> ExplainReply;  CheckQuery -> CheckReply | Failed
+                 engine -> daemon -> coordinator: EngineState, Gather, Step, Pooled
+                 coordinator -> daemon -> engine: Gathered, Begin, Cancel, Budget
+
+What clients say is in `nova.wire.requests`.
 
 Times are seconds unless a name ends in _ns, _us or _ms; sizes are bytes.
 """
@@ -14,22 +14,8 @@ from __future__ import annotations
 
 import msgspec
 
-from nova.wire.values import (
-    AttemptReport,
-    CandidateReport,
-    EngineKey,
-    EngineSpec,
-    EngineStatus,
-    LinkMeasure,
-    NodeFacts,
-    NodeStatus,
-    RankResult,
-    Sampling,
-    Share,
-    StageShare,
-    TokenTiming,
-    TransportOffer,
-)
+from nova.wire.values import EngineKey, EngineSpec, KvCost, LinkMeasure, NodeFacts, TransportOffer
+from nova.wire.work import ChunkTiming, Outcome, Sampling
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -105,7 +91,7 @@ class EngineState(Message, frozen=True):
     """Progress of an engine. `phase` is one of nova.wire.phases; `detail` is for people.
 
     In phase "failed" the detail is the reason and `error` the name of its class in nova.errors. After VERIFY
-    `links` has what was measured.
+    `links` has what was measured, and when it is ready `kv` what requests cost.
     """
 
     engine: EngineKey
@@ -116,6 +102,7 @@ class EngineState(Message, frozen=True):
     memory_bytes: int = 0
     error: str = ""
     links: list[LinkMeasure] = []
+    kv: KvCost | None = None
 
 
 class EngineExited(Message, frozen=True):
@@ -148,7 +135,11 @@ class Gathered(Message, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """To the driver: generate. `stream` names the request inside the group."""
+    """To the driver: generate. `stream` names the request inside the group, and is never used again.
+
+    `grammar` (llguidance's JSON form, "" for none) is what the text must keep to. `pool` asks for no text but for one
+    vector of the prompt: the "mean" of the last hidden states, after the norm, or that of the "last" position.
+    """
 
     engine: EngineKey
     stream: int
@@ -156,6 +147,8 @@ class Begin(Message, frozen=True):
     max_tokens: int
     stop_tokens: list[int]
     sampling: Sampling
+    grammar: str = ""
+    pool: str = ""
 
 
 class Cancel(Message, frozen=True):
@@ -163,133 +156,28 @@ class Cancel(Message, frozen=True):
     stream: int
 
 
-class Tokens(Message, frozen=True):
-    """From the driver: tokens in order. `finish` is "" while it goes on, else "stop", "length" or "cancelled"."""
+class Budget(Message, frozen=True):
+    """To the driver, once all engines are ready: so many positions may be kept for requests that have ended, so that
+    later ones with the same beginning need not compute them again. No stage has room for more."""
+
+    engine: EngineKey
+    prefix_tokens: int
+
+
+class Step(Message, frozen=True):
+    """From the driver: a chunk has crossed all stages (`timing`), and what it brought to its requests. Without a
+    timing it tells of a request that ended without a chunk. `failed` maps requests to why they cannot go on."""
+
+    engine: EngineKey
+    outcomes: list[Outcome]
+    timing: ChunkTiming | None = None
+    failed: dict[int, str] = {}
+
+
+class Pooled(Message, frozen=True):
+    """From the driver: the vector that a request with `pool` asked for, as float32, little endian."""
 
     engine: EngineKey
     stream: int
-    tokens: list[int]
-    finish: str = ""
-    timings: list[TokenTiming] = []
-
-
-# --- clients --------------------------------------------------------------------------------------------------------
-
-
-class Generate(Message, frozen=True):
-    """Ask for text. `chat` applies the model's chat template to the prompt as one user message."""
-
-    request: str
-    prompt: str
-    max_tokens: int
-    sampling: Sampling
-    chat: bool = False
-    deadline_s: float = 3600.0
-
-
-class Abandon(Message, frozen=True):
-    """The client no longer wants the request."""
-
-    request: str
-
-
-class Accepted(Message, frozen=True):
-    request: str
-    prompt_tokens: int
-
-
-class Piece(Message, frozen=True):
-    """Text as it comes: the tokens sampled since the last piece, and what they add to the text."""
-
-    request: str
-    tokens: list[int]
-    text: str
-
-
-class Completed(Message, frozen=True):
-    """The end of a request and its account."""
-
-    request: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-    ttft_s: float
-    prefill_tok_s: float
-    decode_tok_s: float
-    transport: str
-    stages: list[StageShare]
-    breakdown: list[Share]
-
-
-class Failed(Message, frozen=True):
-    """The request is lost; `reason` names what died or was wrong. `tokens_sent` came before that."""
-
-    request: str
-    reason: str
-    tokens_sent: int = 0
-
-
-class StatusQuery(Message, frozen=True):
-    request: str
-
-
-class StatusReply(Message, frozen=True):
-    """The whole cluster at one moment. `state` is opening (the model), waiting (for nodes), forming, serving, failed
-    or stopped; `reasons` says what has failed so far, oldest first."""
-
-    request: str
-    coordinator: str
-    nova: str
-    model: str
-    state: str
-    transport: str
-    generation: int
-    rejected: dict[str, str]
-    nodes: list[NodeStatus]
-    engines: list[EngineStatus]
-    counters: dict[str, int]
-    reasons: list[str] = []
-
-
-class ExplainQuery(Message, frozen=True):
-    request: str
-
-
-class ExplainReply(Message, frozen=True):
-    """Why this transport: every candidate with its verdict, every attempt of late, oldest first, and why it does not
-    serve, "" where it does."""
-
-    request: str
-    state: str
-    nodes: list[str]
-    transport: str
-    candidates: list[CandidateReport]
-    attempts: list[AttemptReport]
-    why_not: str = ""
-
-
-class CheckQuery(Message, frozen=True):
-    """Run one case of the conformance kit, its rank r on `nodes[r]`, and give it up after `limit_s`."""
-
-    request: str
-    transport: str
-    case: str
-    nodes: list[str]
-    limit_s: float
-
-
-class CheckReply(Message, frozen=True):
-    """What came of a case, by rank."""
-
-    request: str
-    ranks: list[RankResult]
-
-
-KINDS: dict[int, type[Message]] = {
-    1: Hello, 2: Welcome, 3: Refused, 4: Heartbeat, 5: Goodbye, 6: Offers,
-    10: StartEngine, 11: StopEngine, 12: EngineState, 13: EngineExited, 14: Gather, 15: Gathered,
-    16: Begin, 17: Cancel, 18: Tokens,
-    30: Generate, 31: Abandon, 32: Accepted, 33: Piece, 34: Completed, 35: Failed,
-    36: StatusQuery, 37: StatusReply, 38: ExplainQuery, 39: ExplainReply, 40: CheckQuery, 41: CheckReply,
-}  # fmt: skip
-"""The wire code of every message; a code is never used again for another one (19 was)."""
+    vector: bytes
+    timing: ChunkTiming | None = None

@@ -60,37 +60,13 @@ class EngineKey(Record, frozen=True):
     rank: int
 
 
-class Sampling(Record, frozen=True):
-    """How tokens are chosen; temperature 0 is greedy."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-class TokenTiming(Record, frozen=True):
-    """One pass of a chunk through all stages, as its driver saw it.
-
-    `hops` has per stage: received_ns (that stage's clock), waited_us, compute_us. `sent_ns` is when the driver
-    sent the chunk to stage 0 and `done_ns` when the token was sampled, both on the driver's clock. `nbytes` is the
-    size of the hidden state that went from stage to stage, 0 where there was none.
-    """
-
-    position: int
-    width: int
-    prefill: bool
-    sent_ns: int
-    done_ns: int
-    hops: list[tuple[int, int, int]]
-    nbytes: int = 0
-
-
 class EngineSpec(Record, frozen=True):
     """All that an engine needs to take its place in a group.
 
     `hosts` are the addresses of its node that the transport may use, best first. `side` names the transport that
     carries headers where `transport` moves arrays only, "" where it moves bytes. `check` names a case of the
-    conformance kit, which the engine runs instead of serving.
+    conformance kit, which the engine runs instead of serving. The last ones are options of `engine` in the
+    coordinator's configuration (`nova.config.schema`).
     """
 
     model: str
@@ -113,6 +89,21 @@ class EngineSpec(Record, frozen=True):
     side_options: dict[str, Any] = {}
     side_hosts: list[str] = []
     check: str = ""
+    kv_bits: int = 0
+    kv_bytes: int = 0
+    kv_share: float = 0.5
+    prefill_min: int = 256
+    tbt_factor: float = 2.0
+
+
+class KvCost(Record, frozen=True):
+    """What one request's caches take on one stage, in bytes: `fixed` and `per_token` for each position; `budget` is
+    what the node has for all of them. `trimmable` says whether a cache can be cut back to an earlier position."""
+
+    fixed: int
+    per_token: int
+    budget: int
+    trimmable: bool = True
 
 
 class StageShare(Record, frozen=True):

@@ -13,8 +13,8 @@ from nova.clock import Deadline
 from nova.control.client import Client
 from nova.ids import new_request_id
 from nova.local.cluster import ClusterPlan, running
-from nova.wire.messages import Completed, ExplainReply, Generate
-from nova.wire.values import Sampling
+from nova.wire.requests import Completed, ExplainReply, Generate
+from nova.wire.work import Sampling
 from tests.support.plugin import installed
 
 MOODY = Path(__file__).parents[1] / "support" / "plugins" / "moody"

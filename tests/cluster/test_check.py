@@ -16,8 +16,8 @@ import psutil
 from nova.control.client import Client
 from nova.ids import new_request_id
 from nova.local.cluster import ClusterPlan, LocalCluster, marked, running, setting
-from nova.wire.messages import Completed, Generate
-from nova.wire.values import Sampling
+from nova.wire.requests import Completed, Generate
+from nova.wire.work import Sampling
 
 LIMIT_S = 100.0
 NODES = "node-1,node-2"

@@ -23,8 +23,9 @@ from nova.control.credentials import CLIENT_KEY
 from nova.control.keys import KeyStore
 from nova.local.cluster import ClusterPlan, LocalCluster, running
 from nova.wire.codec import MAX_BODY_BYTES, encode
-from nova.wire.messages import Accepted, Completed, Generate, Heartbeat, Hello, Piece, StatusReply
-from nova.wire.values import Sampling
+from nova.wire.messages import Heartbeat, Hello
+from nova.wire.requests import Accepted, Completed, Generate, Piece, StatusReply
+from nova.wire.work import Sampling
 
 FRAMES = 1000
 TOKENS = 60

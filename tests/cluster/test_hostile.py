@@ -23,8 +23,8 @@ from nova.control.client import Client
 from nova.errors import GenerationError
 from nova.ids import new_request_id
 from nova.local.cluster import ClusterPlan, LocalCluster, marked, running
-from nova.wire.messages import Completed, Generate
-from nova.wire.values import Sampling
+from nova.wire.requests import Completed, Generate
+from nova.wire.work import Sampling
 from tests.support.plugins.hostile.nova_transport_hostile import install, names
 
 POLL_S = 0.05

@@ -14,9 +14,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"transport"}),
     frozenset({"control", "model", "plan", "testing"}),
     frozenset({"coordinator", "node", "engine"}),
+    frozenset({"api"}),
     frozenset({"daemon"}),
     frozenset({"local"}),
-    frozenset({"cli", "api"}),
+    frozenset({"cli"}),
     frozenset({"__main__"}),
 )
 """Lowest first. A part may import parts of lower layers and, unless STRANGERS, of its own."""

@@ -26,7 +26,7 @@ from nova.config.schema import Engine
 from nova.control.client import Client
 from nova.local.cluster import ClusterPlan, LocalCluster, marked, running, setting
 from nova.wire import phases
-from nova.wire.messages import StatusReply
+from nova.wire.requests import StatusReply
 from nova.wire.values import AttemptReport
 
 SEED = 20260516

@@ -23,8 +23,8 @@ from nova.ids import new_request_id
 from nova.local.cluster import ClusterPlan, running, setting
 from nova.node.blas import choose
 from nova.plan.profiles import PROFILES
-from nova.wire.messages import Completed, Generate, Piece
-from nova.wire.values import Sampling
+from nova.wire.requests import Completed, Generate, Piece
+from nova.wire.work import Sampling
 
 SPLIT = [16, 14]
 """Of 30 layers; the last stage has the head too, which weighs as much as eight layers and runs once a token."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from nova.cli.output import OUTPUTS, Problem, Status, Text, emit
 from nova.cli.show import account, cluster
 from nova.cli.stream import Received, describe
-from nova.wire.messages import Piece, StatusReply
+from nova.wire.requests import Piece, StatusReply
 from nova.wire.values import EngineKey, EngineStatus, NodeFacts, NodeStatus, Share, StageShare, TransportOffer
 from tests.unit.wire.instances import of_type
 

@@ -25,7 +25,7 @@ from nova.clock import Deadline
 from nova.control.client import Client
 from nova.errors import ConfigError, NoTransport, ProtocolError
 from nova.testing.report import CaseResult, Report
-from nova.wire.messages import CheckQuery, CheckReply, StatusReply
+from nova.wire.requests import CheckQuery, CheckReply, StatusReply
 from nova.wire.values import NodeStatus, RankResult, TransportOffer
 
 LIMIT_S = 60.0

@@ -18,10 +18,10 @@ from nova.control.keys import KeyPair
 from nova.control.session import Session
 from nova.errors import ControlError, GenerationError, NodeLost, PeerRefused, ProtocolError, RequestTimeout
 from nova.wire.codec import MAX_BODY_BYTES
-from nova.wire.messages import (
+from nova.wire.messages import Cancel, Message
+from nova.wire.requests import (
     Abandon,
     Accepted,
-    Cancel,
     CheckQuery,
     CheckReply,
     Completed,
@@ -29,12 +29,12 @@ from nova.wire.messages import (
     ExplainReply,
     Failed,
     Generate,
-    Message,
     Piece,
     StatusQuery,
     StatusReply,
 )
-from nova.wire.values import EngineKey, Sampling
+from nova.wire.values import EngineKey
+from nova.wire.work import Sampling
 from tests.unit.control.peers import FAST, LIMIT_S, HubEvents, World, run
 
 

@@ -10,8 +10,10 @@ from nova.control.dialogue import Dialogue, Over, Say, Welcomed
 from nova.control.link import outside
 from nova.errors import NodeLost, PeerRefused, ProtocolError
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import EngineState, Generate, Heartbeat, Hello, Refused, Welcome
-from nova.wire.values import EngineKey, Sampling
+from nova.wire.messages import EngineState, Heartbeat, Hello, Refused, Welcome
+from nova.wire.requests import Generate
+from nova.wire.values import EngineKey
+from nova.wire.work import Sampling
 
 CONTROL = Control(heartbeat_s=0.5, dead_after_s=2.0)
 WORK = EngineState(EngineKey("g", 1, 0), "x")

@@ -21,7 +21,8 @@ from nova.control.spoke import Spoke
 from nova.control.zap import TrustList
 from nova.errors import ControlError, NodeLost, NovaError, PeerRefused
 from nova.wire.codec import MAX_BODY_BYTES, encode
-from nova.wire.messages import Cancel, Gather, Hello, Message, StatusQuery
+from nova.wire.messages import Cancel, Gather, Hello, Message
+from nova.wire.requests import StatusQuery
 from nova.wire.values import EngineKey
 from tests.unit.control.peers import FAST, LIMIT_S, HubEvents, SpokeEvents, World, run
 

@@ -13,18 +13,8 @@ from nova.control.session import Dropped, Event, Joined, Left, Received, Reply, 
 from nova.control.sessions import Sessions
 from nova.errors import NodeLost
 from nova.wire.codec import MAX_BODY_BYTES, decode, encode
-from nova.wire.messages import (
-    Abandon,
-    Cancel,
-    EngineState,
-    Goodbye,
-    Heartbeat,
-    Hello,
-    Message,
-    Refused,
-    StatusQuery,
-    Welcome,
-)
+from nova.wire.messages import Cancel, EngineState, Goodbye, Heartbeat, Hello, Message, Refused, Welcome
+from nova.wire.requests import Abandon, StatusQuery
 from nova.wire.values import EngineKey
 
 CONTROL = Control(heartbeat_s=0.5, dead_after_s=2.0)

@@ -14,7 +14,8 @@ from nova.transport.offers import names
 from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
-from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TokenTiming, TransportOffer
+from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TransportOffer
+from nova.wire.work import ChunkTiming
 
 ORDER = ["tcp", "zmq"]
 TICKET = b"s" * 32
@@ -129,7 +130,7 @@ def fallen_back() -> Cluster:
 def slow(cluster: Cluster, hop_ms: float) -> str:
     """What is noticed after many chunks whose hop from stage 0 to 1 took so long."""
     hops = [(0, 0, 1000), (1_000_000 + round(hop_ms * 1e6), 0, 1000)]
-    timings = [TokenTiming(9, 1, False, 0, 0, hops)] * CHUNKS
+    timings = [ChunkTiming([(1, 9)], 1, False, 0, 0, hops)] * CHUNKS
     return cluster.machine.passed(timings, [0, 0])
 
 

@@ -9,23 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.coordinator.breakdown import breakdown, stage_shares
-from nova.wire.values import TokenTiming
+from nova.wire.work import ChunkTiming
 
 OFFSETS = st.lists(st.integers(-(10**15), 10**15), min_size=3, max_size=3)
 MS = 1_000_000
 
 
-def timing(start: int, stages: list[tuple[int, int, int]], prefill: bool = False, position: int = 0) -> TokenTiming:
+def timing(start: int, stages: list[tuple[int, int, int]], prefill: bool = False, position: int = 0) -> ChunkTiming:
     """A pass that began at `start` ns; each stage is (ms on the way to it, ms waited, ms computed)."""
     now, hops = start, []
     for way, waited, compute in stages:
         now += way * MS
         hops.append((now, waited * 1000, compute * 1000))
         now += (waited + compute) * MS
-    return TokenTiming(position, 1, prefill, start, now, hops)
+    return ChunkTiming([(1, position)], 1, prefill, start, now, hops)
 
 
-def decode(tokens: int, stages: list[tuple[int, int, int]]) -> list[TokenTiming]:
+def decode(tokens: int, stages: list[tuple[int, int, int]]) -> list[ChunkTiming]:
     """Decode steps, each sent in the moment the one before it was done."""
     steps, now = [timing(0, [(1, 0, 9)] * len(stages), prefill=True)], 0
     for position in range(tokens):
@@ -34,12 +34,12 @@ def decode(tokens: int, stages: list[tuple[int, int, int]]) -> list[TokenTiming]
     return steps
 
 
-def shifted(timings: list[TokenTiming], offsets: list[int]) -> list[TokenTiming]:
+def shifted(timings: list[ChunkTiming], offsets: list[int]) -> list[ChunkTiming]:
     """The same, with each stage's clock off by so much."""
     last = offsets[-1]
     return [
-        TokenTiming(
-            each.position, each.width, each.prefill, each.sent_ns + last, each.done_ns + last,
+        ChunkTiming(
+            each.rows, each.width, each.prefill, each.sent_ns + last, each.done_ns + last,
             [(at + offset, *rest) for (at, *rest), offset in zip(each.hops, offsets, strict=False)],  # type: ignore[misc]
         )
         for each in timings
@@ -68,7 +68,7 @@ def test_without_two_tokens_there_is_nothing_to_break_down(tokens: int) -> None:
 HOPS = st.tuples(st.integers(0, 10**12), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 ARBITRARY = st.lists(
     st.builds(
-        TokenTiming,
+        ChunkTiming,
         st.integers(0, 99), st.integers(1, 9), st.booleans(), st.integers(0, 10**12), st.integers(0, 10**12),
         st.lists(HOPS, min_size=3, max_size=3),
     ),
@@ -77,7 +77,7 @@ ARBITRARY = st.lists(
 
 
 @given(ARBITRARY, OFFSETS)
-def test_the_rows_add_up_to_the_whole_whatever_the_clocks_said(timings: list[TokenTiming], offsets: list[int]) -> None:
+def test_the_rows_add_up_to_the_whole_whatever_the_clocks_said(timings: list[ChunkTiming], offsets: list[int]) -> None:
     rows = breakdown(timings, ["a", "b", "c"], offsets)
     done = [each.done_ns / 1e6 for each in timings if not each.prefill]
     if len(done) < 2:
@@ -106,7 +106,7 @@ def test_a_hop_never_takes_less_than_no_time() -> None:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6))
 def test_a_stage_s_share_is_its_mean_compute_without_the_first_step(compute: list[int]) -> None:
-    timings = [TokenTiming(0, 1, False, 0, 0, [(0, 0, us), (0, 0, 1000)]) for us in compute]
+    timings = [ChunkTiming([(1, 0)], 1, False, 0, 0, [(0, 0, us), (0, 0, 1000)]) for us in compute]
     first, second = stage_shares(timings, ["a", "b"], [(0, 5), (5, 7)])
     assert first.ms == pytest.approx(fmean(compute[1:] or compute) / 1000)
     assert (first.node, first.first_layer, first.layers) == ("a", 0, 5)

@@ -14,18 +14,8 @@ from nova.clock import FakeClock
 from nova.coordinator.check import GRACE_S, GROUP, MAX_LIMIT_S, MAX_RANKS, MAX_TEXT_CHARS, Checks, Outbox
 from nova.wire import phases
 from nova.wire.codec import MAX_BODY_BYTES
-from nova.wire.messages import (
-    CheckQuery,
-    CheckReply,
-    EngineExited,
-    EngineState,
-    Failed,
-    Gather,
-    Gathered,
-    Message,
-    StartEngine,
-    StopEngine,
-)
+from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
+from nova.wire.requests import CheckQuery, CheckReply, Failed
 from nova.wire.values import EngineKey, RankResult, TransportOffer
 from tests.unit.coordinator.deployments import TICKET, config, offer, offers
 

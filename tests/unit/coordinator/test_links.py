@@ -6,18 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.coordinator.links import CHUNKS, FLOOR_S, PIECES, LinkWatch
-from nova.wire.values import LinkMeasure, TokenTiming
+from nova.wire.values import LinkMeasure
+from nova.wire.work import ChunkTiming
 
 FAST = LinkMeasure(1, 1e-3, 1e12)
 
 
-def chunk(*hops_ms: float, prefill: bool = False, nbytes: int = 0) -> TokenTiming:
+def chunk(*hops_ms: float, prefill: bool = False, nbytes: int = 0) -> ChunkTiming:
     """One chunk over len(hops_ms) + 1 stages, each of which waits 1 ms and computes for 2 ms."""
     at, hops = 0.0, [(0, 1000, 2000)]
     for taken_ms in hops_ms:
         at += 3.0 + taken_ms
         hops.append((round(at * 1e6), 1000, 2000))
-    return TokenTiming(5, 1, prefill, 0, 0, hops, nbytes)
+    return ChunkTiming([(1, 5)], 1, prefill, 0, 0, hops, nbytes)
 
 
 def watch(factor: float = 5.0) -> LinkWatch:
@@ -41,14 +42,14 @@ def test_one_late_chunk_is_no_slow_link() -> None:
 
 def test_clocks_are_brought_together_by_their_offsets() -> None:
     found = watch()
-    late = [TokenTiming(5, 1, False, 0, 0, [(0, 0, 1000), (1_002_000_000, 0, 1000)])] * CHUNKS
+    late = [ChunkTiming([(1, 5)], 1, False, 0, 0, [(0, 0, 1000), (1_002_000_000, 0, 1000)])] * CHUNKS
     found.saw(late, [0, 1_000_000_000])
     assert found.recent == {0: 0.001}
 
 
 def test_the_way_of_the_token_back_to_the_first_stage_is_a_link_too() -> None:
     found = LinkWatch(5.0, {0: FAST, 1: LinkMeasure(0, 1e-3, 1e12)})
-    back = TokenTiming(5, 1, False, 1_000_000_000, 0, [(20_000_000, 0, 1000), (1_022_000_000, 0, 1000)])
+    back = ChunkTiming([(1, 5)], 1, False, 1_000_000_000, 0, [(20_000_000, 0, 1000), (1_022_000_000, 0, 1000)])
     found.saw([back] * CHUNKS, [0, 1_000_000_000])
     assert found.recent == {0: 0.001, 1: 0.02}
     rank, taken_s, _ = found.slow() or (None, 0.0, 0.0)

@@ -13,21 +13,10 @@ from nova.coordinator.links import CHUNKS
 from nova.coordinator.service import Coordinator
 from nova.errors import ProtocolError
 from nova.wire import phases
-from nova.wire.messages import (
-    Begin,
-    EngineExited,
-    EngineState,
-    ExplainQuery,
-    ExplainReply,
-    Failed,
-    Generate,
-    Hello,
-    Message,
-    Offers,
-    StartEngine,
-    Tokens,
-)
-from nova.wire.values import LinkMeasure, Sampling, TokenTiming
+from nova.wire.messages import Begin, EngineExited, EngineState, Hello, Message, Offers, StartEngine, Step
+from nova.wire.requests import ExplainQuery, ExplainReply, Failed, Generate
+from nova.wire.values import LinkMeasure
+from nova.wire.work import ChunkTiming, Sampling
 from tests.unit.coordinator.deployments import config, offers
 from tests.unit.coordinator.test_serving import MODEL
 
@@ -127,10 +116,12 @@ def test_only_the_drivers_own_node_tells_of_the_links(tmp_path: Path) -> None:
         desk = Desk(tmp_path)
         desk.ready("main", links=True)
         begin = await desk.ask()
-        late = [TokenTiming(1, 1, False, 0, 0, [(0, 0, 0), (10**9, 0, 0)])] * CHUNKS
-        desk.says("a", Tokens(begin.engine, 99, [], "", late))
+        late = ChunkTiming([(99, 1)], 1, False, 0, 0, [(0, 0, 0), (10**9, 0, 0)])
+        for _ in range(CHUNKS):
+            desk.says("a", Step(begin.engine, [], late))
         assert desk.coordinator._deployment.reasons == []
-        desk.says("b", Tokens(begin.engine, 99, [], "", late))
+        for _ in range(CHUNKS):
+            desk.says("b", Step(begin.engine, [], late))
         assert len(desk.coordinator._deployment.reasons) == 1
 
     asyncio.run(scenario())

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from nova.config.schema import Deployment as Limits
 from nova.coordinator.model import Bytes, ServedModel
 from nova.coordinator.serving import MAX_NEW_TOKENS, Serving
-from nova.wire.messages import Accepted, Begin, Cancel, Completed, Failed, Generate, Message, Piece, Tokens
-from nova.wire.values import EngineKey, Sampling, TokenTiming
+from nova.wire.messages import Begin, Cancel, Message, Step
+from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
+from nova.wire.values import EngineKey
+from nova.wire.work import ChunkTiming, Outcome, Sampling
 from tests.unit.coordinator.deployments import GRACE_S, Cluster
 
 STOP = 3
@@ -54,10 +56,13 @@ class Desk:
         self.cluster.clock.advance(seconds)
         self.serving.advance(self.cluster.clock())
 
-    def token(self, stream: int, *tokens: int, finish: str = "", timings: tuple[TokenTiming, ...] = ()) -> None:
+    def token(self, stream: int, *tokens: int, finish: str = "", timings: tuple[ChunkTiming, ...] = ()) -> None:
         driver = self.cluster.machine.driver
-        message = Tokens(driver.key, stream, list(tokens), finish, list(timings))
-        self.serving.tokens(driver.node, message, self.cluster.clock())
+        for timing in timings[:-1]:
+            self.serving.stepped(driver.node, Step(driver.key, [], timing), self.cluster.clock())
+        last = timings[-1] if timings else None
+        outcomes = [Outcome(stream, list(tokens), finish)] if tokens or finish else []
+        self.serving.stepped(driver.node, Step(driver.key, outcomes, last), self.cluster.clock())
 
     @property
     def begun(self) -> list[int]:
@@ -215,7 +220,7 @@ def test_tokens_of_a_foreign_engine_node_or_stream_are_ignored() -> None:
     older = msgspec.structs.replace(key, generation=0)
     first = desk.cluster.machine.engines[0].key
     for node, engine, stream in (("b", older, 1), ("a", first, 1), ("a", key, 1), ("b", key, 2)):
-        desk.serving.tokens(node, Tokens(engine, stream, [65], "length"), 1.0)
+        desk.serving.stepped(node, Step(engine, [Outcome(stream, [65], "length")]), 1.0)
     assert len(desk.to_client) == answered
     assert desk.serving.busy == (1, 0)
 
@@ -245,9 +250,9 @@ def test_the_account_of_timings_made_by_hand() -> None:
     desk = Desk()
     desk.ask("r", prompt=9)
 
-    def step(position: int, sent: int, done: int, prefill: bool = False) -> TokenTiming:
+    def step(position: int, sent: int, done: int, prefill: bool = False) -> ChunkTiming:
         hops = [((sent + 1) * MS, 0, 7000), ((sent + 10) * MS, 0, 5000)]
-        return TokenTiming(position, 8 if prefill else 1, prefill, sent * MS, done * MS, hops)
+        return ChunkTiming([(1, position)], 8 if prefill else 1, prefill, sent * MS, done * MS, hops)
 
     desk.cluster.clock.advance(0.5)
     desk.token(1, timings=(step(0, 1000, 1050, prefill=True),))
@@ -314,7 +319,7 @@ def test_a_token_that_the_model_does_not_have_fails_the_request_and_not_the_coor
 def test_timings_of_another_number_of_stages_are_ignored() -> None:
     desk = Desk()
     desk.ask("r")
-    desk.token(1, 20, timings=(TokenTiming(0, 1, False, 0, 5, [(1, 2, 3)]),))
+    desk.token(1, 20, timings=(ChunkTiming([(1, 0)], 1, False, 0, 5, [(1, 2, 3)]),))
     desk.token(1, 21, finish="length")
     done = desk.to_client[-1][1]
     assert isinstance(done, Completed)

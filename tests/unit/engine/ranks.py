@@ -16,8 +16,9 @@ from nova.engine.link import Limits, Link
 from nova.engine.runner import Runner, Stage
 from nova.transport.api import Seat
 from nova.transport.memory import Hub, MemoryGroup
-from nova.wire.messages import Begin, Cancel, Message, StopEngine, Tokens
-from nova.wire.values import EngineKey, EngineSpec, Sampling
+from nova.wire.messages import Begin, Cancel, Message, Step, StopEngine
+from nova.wire.values import EngineKey, EngineSpec
+from nova.wire.work import Sampling
 
 CAPACITY = 1 << 20
 WAIT_S = 20.0
@@ -107,17 +108,19 @@ class Pipeline:
     def cancel(self, stream: int) -> None:
         self.driver.put(Cancel(self.key(len(self.stages) - 1), stream))
 
-    def next(self) -> Tokens:
+    def next(self) -> Step:
         message = self.said.get(timeout=WAIT_S)
-        assert isinstance(message, Tokens)
+        assert isinstance(message, Step)
         return message
 
-    def finish(self, *streams: int) -> dict[int, list[Tokens]]:
+    def finish(self, *streams: int) -> dict[int, list[Step]]:
         """All that the driver says until these streams have ended."""
-        heard: dict[int, list[Tokens]] = {stream: [] for stream in streams}
-        while not all(parts and parts[-1].finish for parts in heard.values()):
+        heard: dict[int, list[Step]] = {stream: [] for stream in streams}
+        while not all(parts and ended(parts[-1]) for parts in heard.values()):
             message = self.next()
-            heard[message.stream].append(message)
+            concerned = {outcome.stream for outcome in message.outcomes}
+            for stream in concerned | {stream for stream, _ in (message.timing.rows if message.timing else ())}:
+                heard[stream].append(message)
         return heard
 
     def text(
@@ -137,5 +140,10 @@ class Pipeline:
         self.ends.append(self.runners[rank].run())
 
 
-def tokens(messages: Sequence[Tokens]) -> list[int]:
-    return [token for message in messages for token in message.tokens]
+def tokens(messages: Sequence[Step]) -> list[int]:
+    return [token for message in messages for outcome in message.outcomes for token in outcome.tokens]
+
+
+def ended(step: Step) -> str:
+    """How a request ended, "" if it goes on."""
+    return next((outcome.finish for outcome in step.outcomes), "")

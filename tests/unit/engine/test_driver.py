@@ -11,7 +11,8 @@ from nova.engine.driver import Driver, Plan
 from nova.engine.schedule import Schedule
 from nova.wire.messages import Begin
 from nova.wire.tensor import Flags
-from nova.wire.values import EngineKey, Sampling
+from nova.wire.values import EngineKey
+from nova.wire.work import Sampling
 
 PROMPTS = st.lists(st.integers(0, 999), min_size=1, max_size=40)
 

@@ -18,9 +18,9 @@ from nova.model.stage import load_stage
 from nova.plan.profiles import Profile
 from nova.wire.messages import Goodbye, StopEngine
 from nova.wire.tensor import Header
-from nova.wire.values import Sampling
+from nova.wire.work import Sampling
 from tests.support.tiny import make_tiny
-from tests.unit.engine.ranks import Pipeline, Said, spec, tokens
+from tests.unit.engine.ranks import Pipeline, Said, ended, spec, tokens
 
 PROMPT = [5, 80, 33, 61, 7, 120, 9, 44, 3, 99, 210]
 LAYERS = 2
@@ -90,10 +90,10 @@ def test_two_requests_at_once_do_not_disturb_each_other(folder: Path, split: tup
 def test_a_cancel_ends_the_request_and_frees_its_caches(folder: Path, split: tuple[int, ...]) -> None:
     with Pipeline(real(folder, split)).running() as pipeline:
         pipeline.begin(1, PROMPT, max_tokens=4000)
-        while not pipeline.next().tokens:
+        while not tokens([pipeline.next()]):
             pass
         pipeline.cancel(1)
-        assert pipeline.finish(1)[1][-1].finish == "cancelled"
+        assert ended(pipeline.finish(1)[1][-1]) == "cancelled"
         pipeline.cancel(1)  # of a request that has ended: nothing happens
         assert len(pipeline.text(PROMPT, 2)) == 8
         # Chunks keep their order, so the end of the first request went round before the second one's.
@@ -114,7 +114,7 @@ def test_a_stop_token_ends_the_text_and_is_reported(folder: Path) -> None:
         heard = pipeline.finish(2)[2]
     end = text.index(text[3])
     assert tokens(heard) == text[: end + 1]
-    assert heard[-1].finish == "stop"
+    assert ended(heard[-1]) == "stop"
 
 
 def test_a_prompt_of_one_token_needs_no_prefill(folder: Path) -> None:
@@ -122,14 +122,14 @@ def test_a_prompt_of_one_token_needs_no_prefill(folder: Path) -> None:
         with Pipeline(real(folder, split)).running() as pipeline:
             pipeline.begin(1, [5], max_tokens=3)
             heard = pipeline.finish(1)[1]
-        assert [timing.prefill for message in heard for timing in message.timings] == [False] * 3
+        assert [message.timing.prefill for message in heard if message.timing] == [False] * 3
 
 
 def test_timings_tell_each_stage_s_part_in_order() -> None:
     with Pipeline(emulated()).running() as pipeline:
         pipeline.begin(1, PROMPT, max_tokens=4)
-        timings = [timing for message in pipeline.finish(1)[1] for timing in message.timings]
-    assert [(timing.position, timing.width, timing.prefill) for timing in timings] == [
+        timings = [message.timing for message in pipeline.finish(1)[1] if message.timing]
+    assert [(timing.rows[0][1], timing.width, timing.prefill) for timing in timings] == [
         (0, 4, True), (4, 4, True), (8, 2, True), (10, 1, False), (11, 1, False), (12, 1, False), (13, 1, False),
     ]  # fmt: skip
     for timing in timings:

@@ -30,7 +30,14 @@ def _odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextlib.contextmanager
 def daemon(home: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
     """A coordinator that serves nothing, on loopback."""
-    own = [f"home={home}", "role=coordinator", "name=a", "control.coordinator=a", "control.address=127.0.0.1:0"]
+    own = [
+        f"home={home}",
+        "role=coordinator",
+        "name=a",
+        "control.coordinator=a",
+        "control.address=127.0.0.1:0",
+        "api.listen=",
+    ]
     options = [part for setting in (*own, *settings) for part in ("--set", setting)]
     with subprocess.Popen(
         [sys.executable, "-m", "nova", "--json", *options],

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from nova.wire.messages import KINDS, Message
+from nova.wire.kinds import KINDS
+from nova.wire.messages import Message
 
 SMALL = 3
 
