@@ -158,10 +158,12 @@ class Cancel(Message, frozen=True):
 
 class Budget(Message, frozen=True):
     """To the driver, once all engines are ready: so many positions may be kept for requests that have ended, so that
-    later ones with the same beginning need not compute them again. No stage has room for more."""
+    later ones with the same beginning need not compute them again. No stage has room for more. `trimmable` says
+    whether every stage can cut caches back, so that a part of a kept text is of use too."""
 
     engine: EngineKey
     prefix_tokens: int
+    trimmable: bool
 
 
 class Step(Message, frozen=True):
