@@ -16,7 +16,7 @@ from nova.wire.values import EngineSpec
 def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:
     """The stage that `spec` describes, its weights in memory. Raises ModelError."""
     if is_emulated(spec.model):
-        return EmulatedStage(find_profile(spec.model), spec.first_layer)
+        return EmulatedStage(find_profile(spec.model), spec.first_layer, spec.last_layer)
 
     def progress(done: int, total: int) -> None:
         report(f"{done >> 20} of {total >> 20} MiB")
