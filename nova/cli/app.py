@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from nova import __version__
-from nova.cli import keys, model, remote, run, transports
+from nova.cli import keys, model, remote, run, trace, transports
 from nova.cli.output import OUTPUTS
 from nova.cli.show import out
 
@@ -17,6 +17,7 @@ app.command("run")(run.command)
 app.command("generate")(remote.generate)
 app.command("status")(remote.status)
 app.command("explain")(remote.explain)
+app.command("trace")(trace.command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(transports.app, name="transports")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from typing import Annotated
 
 import typer
 
 from nova.cli import edge, options
-from nova.cli.output import Keys, emit
+from nova.cli.output import ApiKey, Keys, emit
 from nova.cli.show import out
 from nova.control.keys import KeyStore
 from nova.errors import NovaError
 
 app = typer.Typer(no_args_is_help=True, help="Keys of this machine, and the keys it trusts.")
+
+API_KEY_PREFIX = "nova-"
+API_KEY_BYTES = 32
 
 Name = Annotated[str, typer.Argument(help="The node's name; `client` is the key of the commands.")]
 
@@ -54,6 +59,31 @@ def trust(
     except NovaError as error:
         edge.fail(error, json)
     _print(store, json)
+
+
+@app.command()
+def api(
+    name: Annotated[str, typer.Option("--name", help="Whose key it is; a comment beside it.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Make a key for the HTTP API. It is printed once and kept nowhere; the coordinator gets its hash."""
+    if "\n" in name or not name.isprintable():
+        raise typer.BadParameter("--name: expected one line of text")
+    key = API_KEY_PREFIX + secrets.token_urlsafe(API_KEY_BYTES)
+    made = ApiKey(name=name, key=key, hash=hash_of(key))
+    if json:
+        emit(made)
+        return
+    out.print(f"key      {made.key}", markup=False, soft_wrap=True)
+    out.print("         for the client, as its API key; this is the only time that it is shown")
+    comment = f"  # {name}" if name else ""
+    out.print(f'config   keys = ["{made.hash}"]{comment}', markup=False, soft_wrap=True)
+    out.print("         for the table [api] of the coordinator's configuration", markup=False)
+
+
+def hash_of(key: str) -> str:
+    """A key of the HTTP API as `api.keys` holds it. Random keys of 256 bits need no salt and no slow hash."""
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _print(store: KeyStore, json: bool, only: str = "") -> None:

@@ -124,6 +124,63 @@ class Keys(Output, frozen=True, kw_only=True):
     trusted: dict[str, str]
 
 
+class ApiKey(Output, frozen=True, kw_only=True):
+    """`nova keys api --json`. `key` is for the client and is not kept; `hash` is for api.keys of the coordinator."""
+
+    name: str
+    key: str
+    hash: str
+
+
+class Serving(Output, frozen=True, kw_only=True):
+    """`nova serve --json`, once it serves. `url` is that of the HTTP API, without /v1; `control` is the coordinator's
+    address and `home` its home, for the other commands."""
+
+    url: str
+    model: str
+    nodes: list[str]
+    transport: str
+    keys: int
+    control: str
+    home: str
+
+
+class Answer(Output, frozen=True, kw_only=True):
+    """`nova chat --json`: one object in one line for each message. `ttft_s` is until the first text, reasoning
+    included; `tok_s` counts from there. `error` is "" unless the answer was cut off, or did not come."""
+
+    text: str
+    reasoning: str
+    finish: str
+    model: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    ttft_s: float
+    tok_s: float
+    error: str = ""
+
+
+class Busy(Output, frozen=True, kw_only=True):
+    """The share of a trace's time in which a stage computed."""
+
+    stage: int
+    node: str
+    busy: float
+
+
+class Trace(Output, frozen=True, kw_only=True):
+    """`nova trace --json`. `seconds` are from the request's first chunk to its last token; `chunks` counts those of
+    the file, `bottleneck` is the stage that computed longest."""
+
+    request: str
+    file: str
+    seconds: float
+    chunks: int
+    stages: list[Busy]
+    bottleneck: int
+
+
 class Model(Output, frozen=True, kw_only=True):
     """`nova model ... --json`."""
 
@@ -151,12 +208,17 @@ OUTPUTS: dict[str, type[Output]] = {
     "transports-new": Scaffold,
     "transports-check": Checked,
     "keys": Keys,
+    "keys-api": ApiKey,
+    "serve": Serving,
+    "chat": Answer,
+    "trace": Trace,
     "model": Model,
     "problem": Problem,
 }
 
 
-def emit(output: Output) -> None:
-    """One object on standard output."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(output)).decode() + "\n")
+def emit(output: Output, compact: bool = False) -> None:
+    """One object on standard output; in one line where more of them follow."""
+    encoded = msgspec.json.encode(output)
+    sys.stdout.write((encoded if compact else msgspec.json.format(encoded)).decode() + "\n")
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import socket
@@ -17,6 +18,7 @@ from nova.cli import remote
 from nova.cli.app import app
 from nova.cli.output import OUTPUTS
 from nova.cli.run import make_plan, parse_split
+from nova.config.load import load
 from nova.errors import ConfigError, ModelError, NovaError
 from tests.support.gguf import tiny_gguf
 from tests.support.tiny import make_tiny
@@ -69,6 +71,7 @@ def test_the_version_is_printed() -> None:
         ("generate",),
         ("generate", "-p", "x", "--temperature", "-1"),
         ("keys", "trust", "b"),
+        ("trace", "r1", "--last"),
         ("model", "import"),
     ],
 )
@@ -128,6 +131,26 @@ def test_the_remedy_for_a_missing_key_works_as_it_is_told(nova_home: Path, tmp_p
     public = said("keys", "new", "somebody")["own"]["somebody"]
     said("keys", "trust", "coordinator", public, *remedy)
     assert said("keys", "show", "--config", str(file))["trusted"] == {"coordinator": public}
+
+
+def test_an_api_key_is_random_and_comes_with_the_hash_for_the_configuration(nova_home: Path) -> None:
+    made = said("keys", "api", "--name", "bob")
+    assert made["name"] == "bob"
+    assert made["key"].startswith("nova-")
+    assert len(made["key"]) >= 48
+    assert made["hash"] == f"sha256:{hashlib.sha256(made['key'].encode()).hexdigest()}"
+    assert said("keys", "api")["key"] != made["key"]
+    assert list(nova_home.iterdir()) == []
+
+
+def test_the_line_for_the_configuration_is_one_that_it_takes(nova_home: Path, tmp_path: Path) -> None:
+    printed = nova("keys", "api", "--name", "bob # [x]").stdout
+    line = next(line for line in printed.splitlines() if line.startswith("config ")).removeprefix("config").strip()
+    file = tmp_path / "node.toml"
+    file.write_text(f"[api]\n{line}\n")
+    assert load(file, []).api.keys[0].startswith("sha256:")
+    assert "[api]" in printed
+    nova("keys", "api", "--name", "two\nlines", status=2)
 
 
 # --- model ----------------------------------------------------------------------------------------------------------
@@ -245,7 +268,7 @@ def test_without_a_coordinator_the_commands_say_what_to_look_at(
     assert "is its nova-node running" in said_so
 
 
-@pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",), ("explain",)])
+@pytest.mark.parametrize("command", [("generate", "-p", "hello"), ("status",), ("explain",), ("trace",)])
 def test_without_a_coordinator_s_key_the_commands_say_how_to_get_it(command: tuple[str, ...], nova_home: Path) -> None:
     elsewhere = "control.address=192.0.2.1:29200"  # an address kept for examples; nothing is sent to it
     assert "no key is trusted as 'coordinator'" in problem(*command, "--set", elsewhere)
