@@ -33,6 +33,12 @@ _PACKAGE = "_nova_mlx_lm"
 _CHANGED = (AttributeError, ImportError, LookupError, SyntaxError, TypeError, ValueError)
 """What another version's private functions may raise."""
 
+_MALFORMED = (
+    *(ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError),
+    *(MemoryError, RecursionError),  # from deep nesting
+)
+"""What its parsers may raise for a text that is no call."""
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -84,15 +90,7 @@ def _total(parse: Callable[[str, Any], Any]) -> Parse:
     def total(text: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
         try:
             found = parse(text, list(tools))
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-            SyntaxError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
+        except _MALFORMED as error:
             raise ValueError(f"not a call: {one_line(error)}") from error
         calls = found if isinstance(found, list) else [found]
         if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
