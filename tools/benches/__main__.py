@@ -15,12 +15,20 @@ from nova.log import setup
 
 BENCHES = {
     "blas": "what a preloaded OpenBLAS is worth to MLX on Linux",
+    "churn": "two hundred HTTP clients of which half hang up: errors, memory, slots, time between tokens",
     "forming": "two hundred formings in a row, most of them with a fault, against their limits",
+    "microbatch": "streams that decode together over emulated stages, against the best division into micro-batches",
+    "prefill": "the pieces of a prompt over the stages, against S C / (C + S - 1)",
     "sequential": "two nodes with one core each beside mlx_lm in one process, and emulated stages against their bound",
+    "serve": "1, 2 and 8 streams over two nodes with one core each, and 8 beside mlx_lm.server",
     "start": "how long a second start takes before the model loads",
+    "throttle": "the time between tokens of four streams while a long prompt arrives",
     "transport": "a tensor there and back over each transport, beside a bare socket and a bare ZeroMQ pair",
 }
 """Name of the module, and what it measures."""
+
+QUICK = {"churn", "microbatch", "prefill", "serve", "throttle"}
+"""Those that take minutes and have a short form, to see that they run; its figures are rough."""
 
 QUIET_S = 2.0
 """Progress is said only by a bench that takes longer."""
@@ -30,7 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
     parser.add_argument("name", choices=["list", *BENCHES], help="a bench, or list")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    parser.add_argument("--quick", action="store_true", help=f"a rough look; for {', '.join(sorted(QUICK))}")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.name not in QUICK:
+        parser.error(f"{arguments.name} has no --quick")
     if arguments.name == "list":
         for name, what in BENCHES.items():
             print(f"{name:12} {what}")
@@ -42,7 +53,8 @@ def main() -> int:
         if time.monotonic() - begun > QUIET_S:
             print(f"{arguments.name}: {what}", file=sys.stderr, flush=True)
 
-    report: Report = importlib.import_module(f"benches.{arguments.name}").run(progress)
+    how = {"quick": True} if arguments.quick else {}
+    report: Report = importlib.import_module(f"benches.{arguments.name}").run(progress, **how)
     if arguments.json:
         print(msgspec.json.encode(report).decode())
     else:

@@ -12,15 +12,13 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-import psutil
-
-from benches.demo import PROMPT, folder
+from benches.demo import PROMPT, cores, folder, pinned
 from benches.reference import Reference
 from benches.report import Progress, Report, machine
 from nova import paths
 from nova.control.client import Client
 from nova.ids import new_request_id
-from nova.local.cluster import ClusterPlan, running, setting
+from nova.local.cluster import ClusterPlan, running
 from nova.node.blas import choose
 from nova.plan.profiles import PROFILES
 from nova.wire.requests import Completed, Generate, Piece
@@ -45,14 +43,9 @@ async def _run(progress: Progress) -> Report:
 
 
 async def _real(report: Report, progress: Progress) -> None:
-    here = psutil.Process()
-    cores = here.cpu_affinity() if hasattr(here, "cpu_affinity") else []
-    first, second = (cores[:1], cores[1:2]) if len(cores) > 1 else ([], [])
-    plan = ClusterPlan(
-        2, str(folder()), SPLIT, ["tcp"], [setting("engine.threads", 1)],
-        [[setting("engine.cpus", first)], [setting("engine.cpus", second)]],
-    )  # fmt: skip
-    alone = Reference(folder(), PROMPT, choose("auto"), 1, first)
+    settings, cpus = pinned(2)
+    plan = ClusterPlan(2, str(folder()), SPLIT, ["tcp"], settings, cpus)
+    alone = Reference(folder(), PROMPT, choose("auto"), 1, cores()[:1])
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     try:

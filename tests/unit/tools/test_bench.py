@@ -78,3 +78,9 @@ def test_a_ratio_is_that_of_rounds_and_not_of_everything() -> None:
 
 def test_p99_of_few_samples_is_the_largest() -> None:
     assert p99([3.0, 1.0, 2.0]) == 3.0
+
+
+def test_a_bench_without_a_short_form_says_so() -> None:
+    done = bench("noisy", "--quick")
+    assert done.returncode == 2
+    assert "noisy has no --quick" in done.stderr
