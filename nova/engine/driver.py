@@ -36,8 +36,8 @@ class Driver:
         prompt, last = begin.prompt, len(begin.prompt) - 1
         for start in range(0, last, prefill_chunk):
             piece = prompt[start : min(start + prefill_chunk, last)]
-            self._pending.append(Plan(start, piece, Flags.PREFILL | (Flags.FIRST if start == 0 else Flags.NONE)))
-        self._pending.append(Plan(last, prompt[last:], Flags.FIRST if last == 0 else Flags.NONE))
+            self._pending.append(Plan(start, piece, Flags.PREFILL))
+        self._pending.append(Plan(last, prompt[last:], Flags.NONE))
 
     def next(self) -> Plan | None:
         """The next chunk to send, or None until a decode step has come back."""

@@ -23,6 +23,7 @@ from nova.engine.link import Link, LinkFailed, Received
 from nova.engine.schedule import Schedule, window
 from nova.errors import EngineError, TransportFault
 from nova.wire.messages import Begin, Cancel, Message, Step, StopEngine
+from nova.wire.rows import RowHead
 from nova.wire.tensor import Flags, Header, Kind, layout
 from nova.wire.values import EngineKey, EngineSpec
 from nova.wire.work import ChunkTiming, Outcome
@@ -118,16 +119,14 @@ class Runner:
 
     def _chunk(self, chunk: Received) -> None:
         header, started_ns = chunk.header, time.monotonic_ns()
-        if header.flags & Flags.LAST:
-            self._caches.drop(header.stream)
-            self._release(chunk)
+        if header.flags & Flags.DROP:
+            self._caches.drop(row.stream for row in header.rows)
             if not self._is_last:
                 self._forward(header, mx.zeros((0,), mx.uint32))
             return
-        cache = self._caches.continued(header)
         hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
-        hidden = self._stage.run(hidden, cache)
-        token = self._sample(header, hidden, cache) if self._is_last else None
+        hidden = self._caches.run(header, hidden, self._stage.run)
+        token = self._sample(header, hidden) if self._is_last else None
         if not self._is_last:
             mx.eval(hidden)
         computed_ns = time.monotonic_ns()
@@ -136,16 +135,15 @@ class Runner:
             self._release(chunk)
             self._landed(header, token)
         else:
-            self._forward(header, hidden)
-            self._release(chunk)  # after the send: a stage may pass its input on as it is
+            self._forward(header, hidden, chunk)
 
-    def _forward(self, header: Header, tensor: mx.array) -> None:
+    def _forward(self, header: Header, tensor: mx.array, made_of: Received | None = None) -> None:
         dtype = str(tensor.dtype).rpartition(".")[2]
-        self._emit(header.onward(Kind.HIDDEN, dtype, tuple(tensor.shape)), tensor)
+        self._emit(header.onward(Kind.HIDDEN, dtype, tuple(tensor.shape)), tensor, made_of)
 
-    def _emit(self, header: Header, tensor: mx.array) -> None:
+    def _emit(self, header: Header, tensor: mx.array, made_of: Received | None = None) -> None:
         if self._link is not None:
-            self._link.send(header, tensor)
+            self._link.send(header, tensor, made_of)
         else:
             self._line.inbox.put(Received(header, tensor.reshape(-1).view(mx.uint8), time.monotonic_ns()))
 
@@ -155,23 +153,25 @@ class Runner:
 
     # --- the last stage ---------------------------------------------------------------------------------------------
 
-    def _sample(self, header: Header, hidden: mx.array, cache: Any) -> int | None:
+    def _sample(self, header: Header, hidden: mx.array) -> int | None:
         """The next token after the chunk, or None for prefill, whose only fruit is the cache."""
-        request = self._requests.get(header.stream)
+        (row,) = header.rows
+        request = self._requests.get(row.stream)
         if header.flags & Flags.PREFILL or request is None:
-            mx.eval([each.state for each in cache])
+            mx.eval(self._caches.states())
             return None
         logits = self._stage.head(hidden)[:, -1, :]
         sampling = request.driver.begin.sampling
         if sampling.temperature:
             # Keyed by position: the same seed gives the same text however the work was cut into chunks.
-            mx.random.seed((sampling.seed * 0x9E3779B97F4A7C15 + header.position + header.width) % 2**64)
+            mx.random.seed((sampling.seed * 0x9E3779B97F4A7C15 + row.position + header.width) % 2**64)
         return cast("int", request.sampler(logits - mx.logsumexp(logits, keepdims=True)).item())
 
     def _landed(self, header: Header, token: int | None) -> None:
         self._schedule.landed()
         self._round = Deadline.after(self._round_s)
-        request = self._requests.get(header.stream)
+        (row,) = header.rows
+        request = self._requests.get(row.stream)
         if request is None:  # cancelled while this chunk was under way
             self._advance()
             return
@@ -179,15 +179,15 @@ class Runner:
         if token is not None:
             driver.sampled(token)
         timing = ChunkTiming(
-            [(header.stream, header.position)], header.width, token is None, request.sent_ns.pop(header.position, 0),
+            [(row.stream, row.position)], header.width, token is None, request.sent_ns.pop(row.position, 0),
             time.monotonic_ns(),
             [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops], header.nbytes,
         )  # fmt: skip
         if driver.finish:
-            self._end(header.stream)
+            self._end(row.stream)
         self._advance()  # the next chunk first: the report can wait, the pipeline cannot
         tokens = [] if token is None else [token]
-        outcomes = [Outcome(header.stream, tokens, driver.finish)] if tokens or driver.finish else []
+        outcomes = [Outcome(row.stream, tokens, driver.finish)] if tokens or driver.finish else []
         self._line.send(Step(self._key, outcomes, timing))
 
     def _begin(self, begin: Begin) -> None:
@@ -219,10 +219,12 @@ class Runner:
         """The request is over: behind its last chunk, tell every stage to drop its cache."""
         del self._requests[stream]
         self._schedule.remove(stream)
-        self._emit(_tokens_header(stream, Plan(0, [], Flags.LAST)), mx.zeros((0,), mx.uint32))
+        self._emit(_tokens_header(stream, Plan(0, [], Flags.DROP)), mx.zeros((0,), mx.uint32))
 
 
 def _tokens_header(stream: int, plan: Plan) -> Header:
     width = len(plan.tokens)
     shape = (1, width) if width else (0,)
-    return Header(layout(Kind.TOKENS, plan.flags, width, "uint32", shape), stream, 0, plan.position)
+    first = plan.position == 0 and not plan.flags & Flags.DROP
+    rows = (RowHead(stream, plan.position, first=first),)
+    return Header(layout(Kind.TOKENS, plan.flags, width, "uint32", shape), rows)

@@ -1,25 +1,24 @@
 """The header that travels before every tensor, and the dtypes it can name.
 
-A chunk on the data plane is two parts: this header, of fixed size, and the tensor's bytes. Everything is little
-endian. The header also carries a `Hop` for every stage that the chunk has crossed, so that the breakdown of a
-token costs no message of its own. Fixed size means one exact receive.
+A chunk on the data plane is three parts: this header, of fixed size; the table of its rows (`nova.wire.rows`), whose
+length the header says; and the tensor's bytes, if it has any. Everything is little endian. The header also carries a
+`Hop` for every stage that the chunk has crossed, so that the breakdown of a token costs no message of its own.
 
     offset  size  field
-    0       4     magic "NVT1"                                         layout: equal for chunk after chunk of a
+    0       4     magic "NVT2"                                         layout: equal for chunk after chunk of a
     4       1     kind                                                 request, so it is checked once and then
     5       1     dtype                                                found by its bytes
     6       1     number of dimensions
     7       1     zero
     8       4     flags
-    12      4     width: number of tokens
+    12      4     width: number of tokens of each row
     16      8     payload size in bytes
-    24      24    shape, six dimensions
-    48      8     stream: which request                                new in every chunk
-    56      4     epoch: rises when earlier chunks of the stream became worthless
-    60      4     position of the first token
-    64      4     generation of the group: a late chunk of an old one is dropped
-    68      4     number of hops
-    72      384   sixteen hops (see Hop), 24 bytes each
+    24      24    shape, six dimensions: rows, width, ...
+    48      8     group: which batch caches the rows share             new in every chunk
+    56      4     generation of the group of engines: a late chunk of an old one is dropped
+    60      2     number of rows
+    62      2     number of hops
+    64      384   sixteen hops (see Hop), 24 bytes each
 """
 
 from __future__ import annotations
@@ -31,16 +30,18 @@ from functools import lru_cache
 from math import prod
 
 from nova.errors import ProtocolError
+from nova.wire import rows as table
+from nova.wire.rows import MAX_ROWS, ROW_BYTES, RowHead
 
-MAGIC = b"NVT1"
+MAGIC = b"NVT2"
 MAX_DIMS = 6
 MAX_STAGES = 16
 MAX_TENSOR_BYTES = 4 << 30
 
 _LAYOUT = struct.Struct("<4sBBBxIIQ6I")
-_CHUNK = struct.Struct("<QIIII")
+_CHUNK = struct.Struct("<QIHH")
 _HOP = struct.Struct("<QII8x")
-_WHOLE = struct.Struct(f"<{_LAYOUT.size}sQIIII{MAX_STAGES * _HOP.size}s")
+_WHOLE = struct.Struct(f"<{_LAYOUT.size}sQIHH{MAX_STAGES * _HOP.size}s")
 HEADER_BYTES = _WHOLE.size
 _PADDING = [bytes((MAX_STAGES - hops) * _HOP.size) for hops in range(MAX_STAGES + 1)]
 
@@ -76,15 +77,14 @@ class Kind(enum.IntEnum):
 class Flags(enum.IntFlag, boundary=enum.STRICT):
     NONE = 0
     PREFILL = 1  # no token is sampled from this chunk
-    FIRST = 2  # the stream begins: stages make a fresh cache
-    LAST = 4  # the stream is over: stages drop its cache; no payload
+    DROP = 2  # the rows' streams are over: stages drop their caches; no payload
 
     __hash__ = int.__hash__
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a chunk is, apart from whose and where. `shape` is in elements, `width` in tokens."""
+    """What a chunk is, apart from whose and where. `shape` is in elements, `width` in tokens for each row."""
 
     kind: Kind
     flags: Flags
@@ -97,10 +97,17 @@ class Layout:
 
 @lru_cache(maxsize=1024)
 def layout(kind: Kind, flags: Flags, width: int, dtype: str, shape: tuple[int, ...]) -> Layout:
-    """The layout with these values. Raises ProtocolError for what no header can say."""
+    """The layout with these values; `shape` is (rows, width, ...), or holds no element for a chunk with DROP.
+
+    Raises ProtocolError for what no header can say.
+    """
     if dtype not in _CODES or len(shape) > MAX_DIMS:
         raise ProtocolError(f"no header can say dtype {dtype} and shape {shape}")
     nbytes = prod(shape) * DTYPE_SIZES[dtype]
+    if bool(flags & Flags.DROP) == bool(nbytes):
+        raise ProtocolError(f"a chunk with {flags!r} and {nbytes} bytes: exactly those that drop have none")
+    if nbytes and (len(shape) < 2 or shape[1] != width):
+        raise ProtocolError(f"tensor of shape {shape} has not {width} tokens for each row")
     dims = (*shape, *(0,) * (MAX_DIMS - len(shape)))
     try:
         packed = _LAYOUT.pack(MAGIC, kind, _CODES[dtype], len(shape), flags, width, nbytes, *dims)
@@ -137,17 +144,20 @@ class Hop:
 
 
 class Header:
-    """A chunk's header. `trail` holds its hops as they travel: stages only add to it, the driver reads it."""
+    """A chunk's header. `trail` holds its hops as they travel: stages only add to it, the driver reads it.
 
-    __slots__ = ("epoch", "generation", "layout", "position", "stream", "trail")
+    `rows` travel as a part of their own, of `row_bytes`: a header that was unpacked has none before `unpack_rows`.
+    """
+
+    __slots__ = ("generation", "group", "layout", "row_bytes", "rows", "trail")
 
     def __init__(
-        self, layout: Layout, stream: int, epoch: int, position: int, trail: bytes = b"", generation: int = 0
+        self, layout: Layout, rows: tuple[RowHead, ...], group: int = 0, trail: bytes = b"", generation: int = 0
     ) -> None:
         self.layout = layout
-        self.stream = stream
-        self.epoch = epoch
-        self.position = position
+        self.rows = rows
+        self.row_bytes = len(rows) * ROW_BYTES
+        self.group = group
         self.trail = trail
         self.generation = generation
 
@@ -184,36 +194,53 @@ class Header:
         new = self.layout
         if new.kind is not kind or new.shape != shape or new.dtype != dtype:  # from the second stage on they are equal
             new = layout(kind, new.flags, new.width, dtype, shape)
-        return Header(new, self.stream, self.epoch, self.position, self.trail, self.generation)
+        return Header(new, self.rows, self.group, self.trail, self.generation)
 
     def pack(self) -> bytes:
         """The header as HEADER_BYTES bytes. Raises ProtocolError for what no header can say."""
         hops = len(self.trail) // _HOP.size
         try:
-            chunk = _CHUNK.pack(self.stream, self.epoch, self.position, self.generation, hops)
+            chunk = _CHUNK.pack(self.group, self.generation, self.row_bytes // ROW_BYTES, hops)
             return b"".join((self.layout.packed, chunk, self.trail, _PADDING[hops]))
         except (struct.error, IndexError) as error:
-            where = f"stream {self.stream}, epoch {self.epoch}, position {self.position}, generation {self.generation}"
+            where = f"group {self.group}, generation {self.generation}, {hops} hops"
             raise ProtocolError(f"no header can say {where}: {error}") from error
+
+    def pack_rows(self) -> bytes:
+        """The rows as `row_bytes` bytes. Raises ProtocolError for what no table can say."""
+        return table.pack(self.rows)
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview, limit: int = MAX_TENSOR_BYTES) -> Header:
-        """Read a header from a peer. Raises ProtocolError unless every field is in range and agrees with the rest."""
+        """Read a header from a peer; its rows are yet to come.
+
+        Raises ProtocolError unless every field is in range and agrees with the rest.
+        """
         if len(data) != HEADER_BYTES:
             raise ProtocolError(f"tensor header has {len(data)} bytes, expected {HEADER_BYTES}")
-        packed, stream, epoch, position, generation, hops, trail = _WHOLE.unpack(data)
+        packed, group, generation, rows, hops, trail = _WHOLE.unpack(data)
         found = _read_layout(packed)
         if found.nbytes > limit:
             raise ProtocolError(f"tensor of {found.nbytes} bytes, limit is {limit}")
-        if hops > MAX_STAGES:
-            raise ProtocolError(f"tensor header out of range: {hops} hops")
-        return cls(found, stream, epoch, position, trail[: hops * _HOP.size], generation)
+        if hops > MAX_STAGES or not 0 < rows <= MAX_ROWS:
+            raise ProtocolError(f"tensor header out of range: {hops} hops, {rows} rows")
+        if found.nbytes and found.shape[0] != rows:
+            raise ProtocolError(f"tensor of shape {found.shape}, the header says {rows} rows")
+        header = cls(found, (), group, trail[: hops * _HOP.size], generation)
+        header.row_bytes = rows * ROW_BYTES
+        return header
+
+    def unpack_rows(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the rows from a peer's table. Raises ProtocolError."""
+        if len(data) != self.row_bytes:
+            raise ProtocolError(f"table of rows has {len(data)} bytes, expected {self.row_bytes}")
+        self.rows = table.unpack(data)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Header) and self.pack() == other.pack()
+        return isinstance(other, Header) and (self.pack(), self.rows) == (other.pack(), other.rows)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         of = f"{self.kind.name} {self.layout.dtype}{list(self.layout.shape)} {self.flags!r}"
-        return f"Header({of}, stream {self.stream}, position {self.position}, {len(self.trail) // _HOP.size} hops)"
+        return f"Header({of}, group {self.group}, {list(self.rows)}, {len(self.trail) // _HOP.size} hops)"

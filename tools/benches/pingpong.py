@@ -20,6 +20,7 @@ from nova.clock import Deadline
 from nova.errors import FormingFailed
 from nova.transport.api import ByteGroup, Seat
 from nova.transport.registry import load_transport
+from nova.wire.rows import MAX_ROWS, ROW_BYTES, RowHead
 from nova.wire.tensor import HEADER_BYTES, Flags, Header, Kind, layout
 
 CALL_S = 30.0
@@ -117,12 +118,13 @@ class BarePair(End):
 
 
 class Ours(End):
-    """A Nova transport: the tensor header, packed and unpacked each time, and the payload."""
+    """A Nova transport: the tensor header and its rows, packed and unpacked each time, and the payload."""
 
     def __init__(self, rank: int, name: str, options: dict[str, object]) -> None:
         self._peer = 1 - rank
         self._endpoint = load_transport(name, options).open(Seat("bench", 1, rank, 2, b"bench" * 7))
         self._head = memoryview(bytearray(HEADER_BYTES))
+        self._rows = memoryview(bytearray(MAX_ROWS * ROW_BYTES))
 
     def card(self) -> str:
         return self._endpoint.card().hex()
@@ -139,16 +141,19 @@ class Ours(End):
         """The near end starts a chunk, as the driver does; the far end passes it on with its hop, as a stage does."""
         width = len(payload) // 4096
         if self._peer:
-            header = Header(layout(Kind.HIDDEN, Flags.NONE, width, "bfloat16", (1, width, 2048)), 1, 0, 0)
+            header = Header(layout(Kind.HIDDEN, Flags.NONE, width, "bfloat16", (1, width, 2048)), (RowHead(1, 0),))
         else:
             self._header.add_hop(self._received_ns, 1, 1)
             header = self._header.onward(Kind.HIDDEN, "bfloat16", (1, width, 2048))
-        self._group.send([header.pack(), payload], self._peer, deadline)
+        self._group.send([header.pack(), header.pack_rows(), payload], self._peer, deadline)
 
     def receive(self, into: memoryview, deadline: Deadline) -> None:
         self._group.recv_into(self._head, self._peer, deadline)
         self._received_ns = time.monotonic_ns()
         self._header = Header.unpack(self._head)
+        rows = self._rows[: self._header.row_bytes]
+        self._group.recv_into(rows, self._peer, deadline)
+        self._header.unpack_rows(rows)
         self._group.recv_into(into[: self._header.layout.nbytes], self._peer, deadline)
 
     def close(self) -> None:

@@ -83,7 +83,6 @@ def test_the_chunks_are_the_text_once_and_in_order(prompt: list[int], chunk: int
     decode = sent[len(prefill) :]
     assert all(len(plan.tokens) == 1 and not plan.flags & Flags.PREFILL for plan in decode)
     assert len(decode) == limit
-    assert [bool(plan.flags & Flags.FIRST) for plan in sent] == [True] + [False] * (len(sent) - 1)
     assert (one.finish, one.generated) == ("length", limit)
 
 

@@ -18,6 +18,7 @@ from nova.engine.schedule import window
 from nova.errors import LengthMismatch, PeerLost, ProtocolError, TransferTimeout, TransportFault
 from nova.transport.api import Buffer, WritableBuffer
 from nova.transport.memory import Hub, MemoryGroup
+from nova.wire.rows import RowHead
 from nova.wire.tensor import DTYPE_SIZES, HEADER_BYTES, Flags, Header, Kind, layout
 from tests.unit.engine.ranks import WAIT_S, groups, seat
 
@@ -50,15 +51,25 @@ def pair() -> Iterator[Pair]:
     inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
     receiver = Link(Lanes(second), inbox, Transfers(), Limits(5.0, LIMIT, 0))
     receiver.start()
-    yield Pair(Link(Lanes(first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0)), receiver, first, inbox)
+    sender = Link(Lanes(first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0))
+    sender.start()
+    yield Pair(sender, receiver, first, inbox)
     second.abort()
     first.abort()
-    receiver._thread.join(WAIT_S)
-    assert not receiver._thread.is_alive()
+    for link in (sender, receiver):
+        for thread in (link._thread, link._sender):
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
 
 
 def header(tensor: mx.array, dtype: str, position: int = 0) -> Header:
-    return Header(layout(Kind.HIDDEN, Flags.NONE, 1, dtype, tuple(tensor.shape)), 1, 0, position)
+    """Of a tensor [1, width, ...]."""
+    shape = tuple(tensor.shape)
+    return Header(layout(Kind.HIDDEN, Flags.NONE, shape[1], dtype, shape), (RowHead(1, position),))
+
+
+DROP = Header(layout(Kind.HIDDEN, Flags.DROP, 0, "uint32", (0,)), (RowHead(1, 0),))
+NOTHING = mx.zeros((0,), mx.uint32)
 
 
 def pattern(dtype: str) -> mx.array:
@@ -83,14 +94,13 @@ def test_a_tensor_of_every_dtype_arrives_equal_to_the_bit(pair: Pair, dtype: str
 
 
 def test_a_chunk_without_a_payload_is_a_header_alone(pair: Pair) -> None:
-    empty = mx.zeros((0,), mx.uint32)
-    pair.sender.send(header(empty, "uint32"), empty)
-    assert pair.get().header.nbytes == 0
+    pair.sender.send(DROP, NOTHING)
+    assert pair.get().header == DROP
 
 
 def test_a_smaller_tensor_after_a_larger_one_in_the_same_slot_has_its_own_length(pair: Pair) -> None:
     for width in (64, 3, 64, 1) * window(2):
-        sent = mx.arange(width)
+        sent = mx.arange(width).reshape(1, width)
         mx.eval(sent)
         pair.sender.send(header(sent, "int32"), sent)
         got = pair.get()
@@ -99,29 +109,29 @@ def test_a_smaller_tensor_after_a_larger_one_in_the_same_slot_has_its_own_length
 
 
 def test_a_strided_array_is_refused_and_nothing_is_sent(pair: Pair) -> None:
-    strided = mx.arange(12).reshape(3, 4).T
+    strided = mx.arange(12).reshape(1, 3, 4).swapaxes(1, 2)
     mx.eval(strided)
     with pytest.raises(BufferError):
         pair.sender.send(header(strided, "int32"), strided)
-    whole = mx.arange(2)
+    whole = mx.arange(2).reshape(1, 2)
     mx.eval(whole)
     pair.sender.send(header(whole, "int32", position=7), whole)
-    assert pair.get().header.position == 7
+    assert pair.get().header.rows == (RowHead(1, 7),)
 
 
 def test_a_slot_is_written_again_only_after_its_release(pair: Pair) -> None:
     for position in range(2 * window(2)):
-        tensor = mx.full((16,), position, mx.int32)
+        tensor = mx.full((1, 16), position, mx.int32)
         mx.eval(tensor)
         pair.sender.send(header(tensor, "int32", position), tensor)
     held = [pair.get() for _ in range(window(2))]
     with pytest.raises(queue.Empty):
         pair.inbox.get(timeout=0.05)
     for following in range(window(2), 2 * window(2)):
-        assert [chunk.array().tolist() for chunk in held] == [[chunk.header.position] * 16 for chunk in held]
+        assert [chunk.array().tolist() for chunk in held] == [[[chunk.header.rows[0].position] * 16] for chunk in held]
         pair.receiver.release(held.pop(0))
         held.append(pair.get())
-        assert held[-1].header.position == following
+        assert held[-1].header.rows[0].position == following
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_a_slot_is_written_again_only_after_its_release(pair: Pair) -> None:
         (b"x" * HEADER_BYTES, ProtocolError, "begins with"),
         (b"x", LengthMismatch, "sent 1 bytes"),
         (
-            Header(layout(Kind.HIDDEN, Flags.NONE, 1, "uint8", (LIMIT + 1,)), 1, 0, 0).pack(),
+            Header(layout(Kind.HIDDEN, Flags.NONE, LIMIT + 1, "uint8", (1, LIMIT + 1)), (RowHead(1, 0),)).pack(),
             ProtocolError,
             f"limit is {LIMIT}",
         ),
@@ -183,13 +193,13 @@ def test_whatever_a_transport_raises_in_a_receive_ends_the_link_with_it(error: B
 def test_whatever_a_transport_raises_in_a_send_is_an_error_of_the_engine(error: BaseException) -> None:
     link, _ = hostile(error)
     with pytest.raises(TransportFault, match=rf"^the transport raised {type(error).__name__}.* in a send to rank 1$"):
-        link.send(header(mx.zeros((0,)), "float32"), mx.zeros((0,)))
+        link.send(DROP, NOTHING)
 
 
 def test_a_transport_s_own_errors_are_passed_on_as_they_are() -> None:
     link, inbox = hostile(lost := PeerLost(1, "gone"))
     with pytest.raises(PeerLost) as told:
-        link.send(header(mx.zeros((0,)), "float32"), mx.zeros((0,)))
+        link.send(DROP, NOTHING)
     assert told.value is lost
     link.start()
     got = inbox.get(timeout=WAIT_S)
@@ -206,9 +216,8 @@ def test_a_timeout_before_the_deadline_ends_the_link_instead_of_being_asked_agai
 
 
 def test_a_flood_of_chunks_without_a_tensor_ends_the_link(pair: Pair) -> None:
-    empty = mx.zeros((0,), mx.uint32)
     for _ in range(MAX_WAITING + 1):
-        pair.sender.send(header(empty, "uint32"), empty)
+        pair.sender.send(DROP, NOTHING)
     pair.receiver._thread.join(WAIT_S)
     for _ in range(MAX_WAITING):
         pair.get()
@@ -240,9 +249,9 @@ def test_an_array_other_than_announced_ends_the_link(careless: Callable[[mx.arra
     receiver = Link(Lanes(second, second), inbox, Transfers(), Limits(5.0, LIMIT, 0))
     receiver.start()
     tensor = pattern("float16")
-    Link(Lanes(first, first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0)).send(
-        header(tensor, "float16"), tensor
-    )
+    sender = Link(Lanes(first, first), queue.SimpleQueue(), Transfers(), Limits(5.0, LIMIT, 0))
+    sender.start()
+    sender.send(header(tensor, "float16"), tensor)
     got = inbox.get(timeout=WAIT_S)
     assert isinstance(got, LinkFailed)
     assert came in str(got.error)

@@ -14,6 +14,7 @@ from nova.engine.control import Transfers
 from nova.engine.lanes import Lanes
 from nova.engine.link import Limits, Link, LinkFailed, Received
 from nova.errors import TransportFault
+from nova.wire.rows import RowHead
 from nova.wire.tensor import DTYPE_SIZES, Flags, Header, Kind, layout
 from tests.unit.engine.ranks import WAIT_S, groups
 
@@ -48,6 +49,7 @@ class Pair:
         self.receiver = Link(Lanes(self.groups[1], self.arrays), self.inbox, Transfers(), limits)
         self.receiver.start()
         self.sender = Link(Lanes(self.groups[0], self.arrays), queue.SimpleQueue(), Transfers(), limits)
+        self.sender.start()
 
     def get(self) -> Received:
         got = self.inbox.get(timeout=WAIT_S)
@@ -66,7 +68,7 @@ def pair() -> Iterator[Pair]:
 def tensor(dtype: str, kind: Kind = Kind.HIDDEN) -> tuple[Header, mx.array]:
     array = (mx.arange(24) % 2).astype(getattr(mx, dtype)).reshape(1, 3, 8)
     mx.eval(array)
-    return Header(layout(kind, Flags.NONE, 3, dtype, (1, 3, 8)), 1, 0, 0), array
+    return Header(layout(kind, Flags.NONE, 3, dtype, (1, 3, 8)), (RowHead(1, 0),)), array
 
 
 @pytest.mark.parametrize("dtype", sorted(DTYPE_SIZES))
@@ -87,7 +89,8 @@ def test_token_ids_stay_with_their_header_so_that_no_circle_of_ranks_can_wait_in
 
 
 def test_a_chunk_without_a_tensor_asks_for_no_array(pair: Pair) -> None:
-    pair.sender.send(Header(layout(Kind.HIDDEN, Flags.LAST, 0, "uint32", (0,)), 1, 0, 0), mx.zeros((0,), mx.uint32))
+    drop = Header(layout(Kind.HIDDEN, Flags.DROP, 0, "uint32", (0,)), (RowHead(1, 0),))
+    pair.sender.send(drop, mx.zeros((0,), mx.uint32))
     assert pair.get().slot is None
     assert pair.arrays.asked == []
 
@@ -105,7 +108,9 @@ def test_another_array_than_announced_breaks_the_link(pair: Pair, instead: mx.ar
 def test_a_late_chunk_of_an_old_generation_is_dropped_with_its_tensor(pair: Pair) -> None:
     header, sent = tensor("float32")
     late = Link(Lanes(pair.groups[0], pair.arrays), queue.SimpleQueue(), Transfers(), Limits(WAIT_S, 1 << 20, 6))
+    late.start()
     late.send(header, sent)
+    late._outgoing.join()
     pair.sender.send(*tensor("float16"))
     got = pair.get()
     assert got.header.generation == GENERATION

@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 
 from nova.engine.emulated import TEXT, EmulatedStage
-from nova.engine.link import Link
+from nova.engine.link import Link, Received
 from nova.engine.runner import Runner, Stage
 from nova.errors import EngineError, PeerLost, TransportFault
 from nova.model.stage import load_stage
@@ -162,7 +162,7 @@ def test_the_death_of_the_peer_ends_the_loop_with_its_error() -> None:
 class Swallowing:
     """A link whose chunks never come back."""
 
-    def send(self, header: Header, tensor: mx.array) -> None:
+    def send(self, header: Header, tensor: mx.array, made_of: Received | None = None) -> None:
         pass
 
 
