@@ -1,0 +1,200 @@
+"""What a chunk costs on each stage, learned from the chunks that went by, and the decisions that follow. Pure.
+
+T_i(n) is the seconds that stage i computes a chunk of n positions. Decode chunks (rows of one token, each with caches
+of its own) and prefill chunks (one row of many tokens) have different curves.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Sequence
+from math import ceil
+
+SAMPLES = 16
+FORGOTTEN_AFTER = 2048
+"""Chunks of a kind after which a size that was not seen again is no longer known: a figure from a bad minute is not
+held against it for ever."""
+FIXED_SHARE = 0.1
+"""Neutral guess where nothing better is known: T(n) is proportional to 1 + 0.1 n."""
+TIE = 0.01
+"""What estimates cannot tell apart: then fewer chunks."""
+GAIN = 0.03
+"""Groups are divided anew for more than this, as that moves caches."""
+SMALLEST_PIECE = 32
+MARGIN = 0.9
+"""Share of the allowed time between tokens that prefill is planned into; the rest is for what estimates miss."""
+
+
+class Curve:
+    """Seconds per stage over positions: the medians of what was seen, lines between them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, deque[tuple[int, Sequence[float]]]]] = {}
+        """Bucket -> (when it was seen last, its samples), least recently seen first."""
+        self._buckets: list[int] = []
+        self._sizes: list[float] = []
+        self._seconds: list[list[float]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Points that are known."""
+        return len(self._sizes)
+
+    @property
+    def widest(self) -> float:
+        return self._sizes[-1] if self._sizes else 0.0
+
+    def saw(self, positions: int, seconds: Sequence[float]) -> None:
+        self._count += 1
+        bucket = _bucket(positions)
+        _, samples = self._seen.pop(bucket, (0, deque(maxlen=SAMPLES)))
+        samples.append((positions, seconds))
+        self._seen[bucket] = (self._count, samples)
+        at = bisect_left(self._buckets, bucket)
+        if at == len(self._buckets) or self._buckets[at] != bucket:
+            self._buckets.insert(at, bucket)
+            self._sizes.insert(at, 0.0)
+            self._seconds.insert(at, [])
+        self._sizes[at] = sum(size for size, _ in samples) / len(samples)
+        self._seconds[at] = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
+        self._forget()
+
+    def at(self, positions: int) -> list[float]:
+        """T_i(positions) of each stage. There must be a point."""
+        sizes, seconds = self._sizes, self._seconds
+        above = bisect_right(sizes, positions)
+        if above == 0 or len(sizes) == 1:  # nothing below, or a single point: its figures, in the neutral shape
+            return [each * _guess(positions) / _guess(sizes[0]) for each in seconds[0]]
+        if above < len(sizes):
+            low, high = above - 1, above
+            share = (positions - sizes[low]) / (sizes[high] - sizes[low])
+            return [a + (b - a) * share for a, b in zip(seconds[low], seconds[high], strict=True)]
+        # Above the last point: on along the chord from a point at most half as large, which noise tilts less than the
+        # last two; not falling, and not steeper than proportional, so that a size that may be worth it is tried.
+        top = len(sizes) - 1
+        low = max(bisect_right(sizes, sizes[top] / 2) - 1, 0)
+        run, further = sizes[top] - sizes[low], positions - sizes[top]
+        slopes = (min(max((b - a) / run, 0), b / sizes[top]) for a, b in zip(seconds[low], seconds[top], strict=True))
+        return [b + slope * further for b, slope in zip(seconds[top], slopes, strict=True)]
+
+    def _forget(self) -> None:
+        bucket, (when, _) = next(iter(self._seen.items()))
+        if when < self._count - FORGOTTEN_AFTER:
+            del self._seen[bucket]
+            at = bisect_left(self._buckets, bucket)
+            del self._buckets[at], self._sizes[at], self._seconds[at]
+
+
+class Costs:
+    """The curves of a pipeline of so many stages."""
+
+    def __init__(self, stages: int) -> None:
+        self.stages = stages
+        self._decode = Curve()
+        self._prefill = Curve()
+
+    @property
+    def known(self) -> bool:
+        return bool(self._decode or self._prefill)
+
+    @property
+    def prefill_widths(self) -> int:
+        """Widths of prefill chunks whose cost is known."""
+        return len(self._prefill)
+
+    @property
+    def widest_prefill(self) -> float:
+        return self._prefill.widest
+
+    def saw(self, prefill: bool, positions: int, seconds: Sequence[float]) -> None:
+        """A chunk of so many positions (rows times width) took so many seconds on each stage."""
+        (self._prefill if prefill else self._decode).saw(positions, tuple(seconds))
+
+    def decode(self, rows: int) -> list[float]:
+        return self._at(rows, self._decode, self._prefill)
+
+    def prefill(self, width: int) -> list[float]:
+        return self._at(width, self._prefill, self._decode)
+
+    def _at(self, positions: int, curve: Curve, other: Curve) -> list[float]:
+        """From the other kind's curve where this kind has none, so that the two stay comparable."""
+        known = curve or other
+        return known.at(positions) if known else [_guess(positions)] * self.stages
+
+
+def decode_rate(costs: Costs, streams: int, groups: int) -> float:
+    """Tokens per second of so many streams in so many groups, as even as can be, that follow each other."""
+    base, larger = divmod(streams, groups)
+    small, large = costs.decode(max(base, 1)), costs.decode(base + (larger > 0))
+    return streams / max(sum(large), larger * max(large) + (groups - larger) * max(small))
+
+
+def micro_batches(costs: Costs, streams: int, most: int, present: int = 0) -> int:
+    """Into how many groups, 1 to `most`, the decoding streams are best divided.
+
+    Fewer are preferred where it is all the same, and `present` (0 for none) unless another gains over 3 %. With
+    nothing measured, one per stage.
+    """
+    most = min(streams, most)
+    if not costs.known:
+        return min(most, costs.stages)
+    rates = {groups: decode_rate(costs, streams, groups) for groups in range(1, most + 1)}
+    best = max(rates.values())
+    if present in rates and rates[present] * (1 + GAIN) >= best:
+        return present
+    return next(groups for groups, rate in rates.items() if rate * (1 + TIE) >= best)
+
+
+def prefill_chunk(costs: Costs, tokens: int, least: int, most: int) -> int:
+    """The size of a prompt's pieces: the one that has it through all stages first.
+
+    C pieces of c tokens take sum_i T_i(c) + (C - 1) max_i T_i(c). A prompt below `least` tokens goes in one piece, if
+    it is not over `most`, which no piece is. Pieces are about equal, but over a single stage they are of `most`.
+    """
+    if tokens < least or costs.stages == 1:
+        return min(tokens, most)
+    sizes: dict[int, float] = {}
+    pieces = ceil(tokens / most)
+    while not sizes or ceil(tokens / pieces) >= SMALLEST_PIECE:
+        size = ceil(tokens / pieces)
+        stages = costs.prefill(size)
+        sizes[size] = sum(stages) + (ceil(tokens / size) - 1) * max(stages)
+        pieces += 1 + pieces // 16
+    soonest = min(sizes.values())
+    best = next(size for size, seconds in sizes.items() if seconds <= soonest * (1 + TIE))  # the largest of equals
+    # One width alone does not tell what a piece costs for being one: the next prompt's are twice as large.
+    return min(2 * best, tokens, most) if costs.prefill_widths == 1 else best
+
+
+def throttled(costs: Costs, rows: int, groups: int, factor: float, least: int, most: int) -> int:
+    """The most tokens of a prefill chunk, one in each cycle of the decode groups, with which the time between tokens
+    stays within `factor` of what it is without; but `least` anyway.
+
+    `rows` is the size of the largest of the `groups`. Nothing over twice the widest chunk ever seen is ventured.
+    """
+    decode = costs.decode(rows)
+    slowest = max(decode)
+    limit = MARGIN * factor * max(sum(decode), groups * slowest)
+
+    def too_long(width: int) -> bool:
+        prefill = costs.prefill(width)
+        return max(sum(prefill) + slowest, groups * slowest + max(prefill)) > limit
+
+    most = min(most, max(least, int(2 * costs.widest_prefill)))
+    return least + max(bisect_left(range(least, most + 1), True, key=too_long) - 1, 0) if most > least else most
+
+
+def _bucket(positions: int) -> int:
+    """Five significant bits: sizes up to 31 each for itself, larger ones with those at most 6 % off."""
+    shift = max(positions.bit_length() - 5, 0)
+    return positions >> shift << shift
+
+
+def _median(values: Sequence[float]) -> float:
+    """The lower one of two: a size's first run is slow when buffers and kernels are made for it."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def _guess(positions: float) -> float:
+    return 1 + FIXED_SHARE * positions
