@@ -195,6 +195,8 @@ class Deployment:
             return self.reasons[-1]
         if self.missing:
             return f"waiting for {', '.join(self.missing)} to join"
+        if not self.split:
+            return "the model is being opened"
         if self.state == "forming":
             phases_now = ", ".join(f"{each.node}: {each.phase}" for each in self.engines.values())
             return f"generation {self.generation} is being formed over {self.over} ({phases_now})"

@@ -12,7 +12,7 @@ from math import inf
 from nova.transport.select import Candidate, is_sane
 from nova.wire import phases
 from nova.wire.messages import EngineState, Gather
-from nova.wire.values import AttemptReport, EngineKey, LinkMeasure, LinkReport, PhaseTime
+from nova.wire.values import AttemptReport, EngineKey, KvCost, LinkMeasure, LinkReport, PhaseTime
 
 GROUP = "main"
 NO_TRANSPORT = "none"
@@ -35,6 +35,7 @@ class EngineRecord:
     log_tail: list[str] = field(default_factory=list)
     weight_bytes: int = 0
     memory_bytes: int = 0
+    kv: KvCost | None = None
     ended: bool = False
 
 
@@ -84,6 +85,7 @@ class Generation:
         engine.pid = state.pid or engine.pid
         engine.weight_bytes = state.weight_bytes or engine.weight_bytes
         engine.memory_bytes = state.memory_bytes or engine.memory_bytes
+        engine.kv = state.kv or engine.kv
         for link in state.links[:1]:
             if link.peer == (engine.key.rank + 1) % len(self.engines) and is_sane(link):
                 self.links[engine.key.rank] = link

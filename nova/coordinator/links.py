@@ -32,6 +32,17 @@ def usual_s(link: LinkMeasure, nbytes: int = 0) -> float:
     return link.latency_s + (nbytes or MESSAGE_BYTES) / link.bandwidth_bytes_s
 
 
+def one_way_ns(timing: ChunkTiming, offsets_ns: Sequence[int]) -> dict[int, int]:
+    """How long a chunk was on its way, by the rank that sent it; the last rank's is the way of the token before back to
+    the first, known for decode steps. Below nought where clocks are not known well enough. Nothing for one stage."""
+    received = [hop[0] - offset for hop, offset in zip(timing.hops, offsets_ns, strict=True)]
+    computed = [at + (hop[1] + hop[2]) * 1000 for at, hop in zip(received, timing.hops, strict=True)]
+    taken = {rank: after - computed[rank] for rank, (_, after) in enumerate(pairwise(received))}
+    if timing.sent_ns and taken and not timing.prefill:
+        taken[len(received) - 1] = received[0] - (timing.sent_ns - offsets_ns[-1])
+    return taken
+
+
 @dataclass(frozen=True)
 class Crossing:
     """One chunk over one link: what it took, and what it should have taken."""
@@ -56,12 +67,7 @@ class LinkWatch:
         for timing in timings:
             if len(timing.hops) != len(offsets_ns):
                 continue
-            received = [hop[0] - offset for hop, offset in zip(timing.hops, offsets_ns, strict=True)]
-            computed = [at + (hop[1] + hop[2]) * 1000 for at, hop in zip(received, timing.hops, strict=True)]
-            taken_ns = {rank: after - computed[rank] for rank, (_, after) in enumerate(pairwise(received))}
-            if timing.sent_ns and taken_ns and not timing.prefill:
-                taken_ns[len(received) - 1] = received[0] - (timing.sent_ns - offsets_ns[-1])
-            for rank, each in taken_ns.items():
+            for rank, each in one_way_ns(timing, offsets_ns).items():
                 self._crossed(rank, timing, max(0.0, each / 1e9))
 
     def _crossed(self, rank: int, timing: ChunkTiming, taken_s: float) -> None:

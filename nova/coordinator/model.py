@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import codecs
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from nova.errors import ModelError
 from nova.model.card import read_card
+from nova.model.dialect import Dialect
+from nova.model.files import read_json
 from nova.model.locate import locate
 from nova.model.tokenizer import Tokenizer
 from nova.plan.profiles import VOCABULARY, check_stages, find_profile, is_emulated
@@ -15,6 +22,9 @@ from nova.plan.split import check_split, even_split
 
 UNLIMITED = 1 << 20
 """The context of a model that does not say its own."""
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+"""What a model's generation_config.json may recommend, and is handed on."""
 
 
 class TextStream(Protocol):
@@ -25,15 +35,27 @@ class TextStream(Protocol):
 
 
 class Text(Protocol):
-    """Text to tokens and back."""
+    """Text to tokens and back. Raises ModelError."""
+
+    dialect: Dialect
 
     def encode(self, prompt: str, chat: bool) -> list[int]: ...
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], bool]: ...
+
+    def decode(self, ids: list[int]) -> str: ...
     def stream(self) -> TextStream: ...
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What is served. `context` is the most positions a request may take; `encoder` is for one thread at a time."""
+    """What is served. `context` is the most positions a request may take; `text` is the event loop's, `encoder` for one
+    other thread. `created` is when it was opened, in Unix seconds; `sampling` what the model recommends."""
 
     name: str
     layers: int
@@ -43,6 +65,8 @@ class ServedModel:
     text: Text
     encoder: Text
     split: list[int]
+    created: int = 0
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedModel:
@@ -50,12 +74,13 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
 
     Raises ModelError and PlanError.
     """
+    created = int(time.time())
     if is_emulated(name):
         profile = find_profile(name)
         chosen = split or list(profile.split)
         check_split(chosen, profile.layers, stages)
         check_stages(profile, chosen)
-        return ServedModel(name, profile.layers, VOCABULARY, UNLIMITED, [], Bytes(), Bytes(), chosen)
+        return ServedModel(name, profile.layers, VOCABULARY, UNLIMITED, [], Bytes(), Bytes(), chosen, created)
     folder = locate(name, home)
     card = read_card(folder)
     chosen = split or even_split(card.layers, stages)
@@ -65,24 +90,52 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
     # Prompts are encoded in a thread of their own, and a tokenizer is not for two threads at once.
     encoder = Tokenizer.load(folder)
     context = card.context or UNLIMITED
-    return ServedModel(name, card.layers, card.vocab_size, context, sorted(stop), text, encoder, chosen)
+    return ServedModel(
+        name, card.layers, card.vocab_size, context, sorted(stop), text, encoder, chosen, created,
+        _recommended(folder / "generation_config.json"),
+    )  # fmt: skip
+
+
+def _recommended(path: Path) -> dict[str, float]:
+    """How the model's authors would sample from it. Raises ModelError for what is not a number."""
+    if not path.exists():
+        return {}
+    said = {name: value for name, value in read_json(path).items() if name in SAMPLING and value is not None}
+    try:
+        return msgspec.convert(said, dict[str, float])
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 class Bytes:
-    """The text of emulated models: a token is a byte."""
+    """The text of emulated models: a token is a byte, and a conversation the texts in it."""
+
+    dialect = Dialect()
 
     def encode(self, prompt: str, chat: bool) -> list[int]:
-        if chat:
-            raise ModelError("an emulated model has no chat template: leave --chat out")
         return list(prompt.encode())
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], bool]:
+        return self.encode("\n".join(str(each.get("content") or "") for each in messages), chat=True), False
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(ids).decode(errors="replace")
 
     def stream(self) -> ByteStream:
         return ByteStream()
 
 
 class ByteStream:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
     def add(self, token: int) -> str:
-        return chr(token)
+        return self._decoder.decode(bytes([token]))
 
     def flush(self) -> str:
-        return ""
+        return self._decoder.decode(b"", final=True)

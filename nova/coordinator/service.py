@@ -1,6 +1,7 @@
 """The coordinator: events from sessions go to the deployment and to the requests, and their messages to sessions.
 
-Only glue and I/O. What to do is decided in `deployment` and `serving`, which know no socket.
+Only glue and I/O. What to do is decided in `deployment` and `serving`, which know no socket. `front` is a client in
+this process: its sessions have negative numbers.
 """
 
 from __future__ import annotations
@@ -17,13 +18,27 @@ from nova.control.hub import Hub
 from nova.control.session import Session
 from nova.coordinator import check
 from nova.coordinator.deployment import Deployment, Outbox
-from nova.coordinator.model import ServedModel, open_model
-from nova.coordinator.serving import Request, Serving
+from nova.coordinator.front import Front
+from nova.coordinator.metrics import Metrics, State
+from nova.coordinator.model import open_model
+from nova.coordinator.request import Request
+from nova.coordinator.serving import Post, Serving
 from nova.coordinator.status import explain, status
-from nova.errors import NodeLost, NovaError, ProtocolError
+from nova.coordinator.texts import Texts
+from nova.coordinator.trace import Trace
+from nova.errors import ModelError, NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
-from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Step
-from nova.wire.requests import Abandon, CheckQuery, ExplainQuery, Generate, StatusQuery
+from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Pooled, Step
+from nova.wire.requests import (
+    Abandon,
+    CheckQuery,
+    ExplainQuery,
+    Failed,
+    Generate,
+    StatusQuery,
+    StatusReply,
+    TraceQuery,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -41,29 +56,75 @@ class Coordinator:
         self._boot_id = boot_id
         self._clock = clock
         self._workers: dict[str, Session] = {}
-        self._model: ServedModel | None = None
+        self._texts = Texts()
         self._problem = ""
         self._opened = asyncio.Event()
-        self._encoding = asyncio.Lock()
-        self._encodings: set[asyncio.Task[None]] = set()
+        self._encodings: dict[Request, asyncio.Task[None]] = {}
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
         self._checks = check.Checks(config, new_ticket, self._to_client)
-        self._serving = Serving(config.deployment, self._deployment, self._to_client, self._to_node, self._offset_ns)
+        self._metrics, self._trace = Metrics(nodes), Trace(nodes)
+        post = Post(self._to_client, self._to_node, self._offset_ns)
+        self._serving = Serving(config.deployment, self._deployment, post, self._metrics, self._trace, clock)
+        self.front = Front(self, self._texts)
 
     async def run(self) -> None:
         """Until cancelled. A model that cannot be opened is not the end: status and requests say why."""
-        await self._open_model()
-        self._opened.set()
-        while True:
-            self._step(self._deployment.tick(self._clock()))
-            self._send(self._checks.tick(self._clock()))
-            await asyncio.sleep(TICK_S)
+        opening = asyncio.create_task(self._open_model())
+        try:
+            while True:
+                if opening.done():
+                    opening.result()
+                self._step(self._deployment.tick(self._clock()))
+                self._send(self._checks.tick(self._clock()))
+                await asyncio.sleep(TICK_S)
+        finally:
+            opening.cancel()
 
     def close(self) -> None:
         """Tell clients and nodes that it is over. Idempotent."""
         self._serving.fail_all(f"the coordinator {self._config.name} is shutting down")
         self._send(self._deployment.stop(self._clock()))
+        self._texts.close()
+
+    # --- the front --------------------------------------------------------------------------------------------------
+
+    @property
+    def why_not(self) -> str:
+        """Why requests would not be served at this moment; "" if they would be."""
+        if self._problem or self._texts.model is None:
+            return self._problem or self._texts.problem
+        return "" if self._deployment.state == "serving" else self._deployment.why_not
+
+    def ask(self, session: int, generate: Generate) -> None:
+        """A request comes in."""
+        if (request := self._serving.arrive(session, generate)) is not None:
+            task = asyncio.create_task(self._encode(request))
+            self._encodings[request] = task
+            task.add_done_callback(partial(self._encoding_ended, request))
+
+    def abandon(self, session: int, request: str | None = None) -> None:
+        """The client has gone, or no longer wants this request."""
+        self._serving.abandon(session, request)
+        for each in [each for each in self._encodings if not self._serving.knows(each)]:
+            self._encodings[each].cancel()  # others wait for the encoder
+
+    def status(self, request: str) -> StatusReply:
+        """The cluster at this moment."""
+        sessions = self.hub.sessions if self.hub is not None else []
+        counters = self.hub.counters if self.hub is not None else {}
+        model, problem = self._config.deployment.model, self._problem
+        return status(
+            request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
+        )  # fmt: skip
+
+    def metrics(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        running, waiting = self._serving.busy
+        serving, generation = self._deployment.state == "serving", self._deployment.generation
+        return self._metrics.render(
+            State(running, waiting, serving, generation, self._serving.kv_usage), self._clock()
+        )  # fmt: skip
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +139,7 @@ class Coordinator:
 
     def left(self, session: Session, why: str) -> None:
         if session.role != "worker":
-            self._serving.abandon(session.id)
+            self.abandon(session.id)
             self._send(self._checks.abandon(session.id, self._clock()))
         elif self._workers.get(session.name) is session:
             log.warning("node left", node=session.name, reason=why)
@@ -105,13 +166,12 @@ class Coordinator:
                 self._step(self._deployment.node_offers(node, message.offers, now))
             case Step():
                 self._stepped(node, message, now)
+            case Pooled():
+                self._serving.pooled(node, message)
             case Generate():
-                if (request := self._serving.arrive(session.id, message, now)) is not None:
-                    task = asyncio.create_task(self._encode(request))
-                    self._encodings.add(task)
-                    task.add_done_callback(partial(self._encoding_ended, request))
+                self.ask(session.id, message)
             case Abandon():
-                self._serving.abandon(session.id, message.request)
+                self.abandon(session.id, message.request)
                 self._send(self._checks.abandon(session.id, now, message.request))
             case CheckQuery():
                 offers = {name: worker.offers for name, worker in self._workers.items()}
@@ -119,7 +179,11 @@ class Coordinator:
             case ExplainQuery():
                 self._to_client(session.id, explain(message.request, self._deployment, now))
             case StatusQuery():
-                self._to_client(session.id, self._status(message.request))
+                self._to_client(session.id, self.status(message.request))
+            case TraceQuery():
+                offsets = [self._offset_ns(each) for each in self._deployment.nodes]
+                reply = self._trace.reply(message.request, message.target, offsets)
+                self._to_client(session.id, reply if isinstance(reply, Message) else Failed(message.request, reply))
             case other:
                 log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
 
@@ -131,56 +195,42 @@ class Coordinator:
             offsets = [self._offset_ns(each) for each in deployment.nodes]
             if slow := deployment.passed(timings, offsets):
                 log.warning("a link is slow", detail=slow)
-        self._serving.stepped(node, message, now)
+        self._serving.stepped(node, message)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
     async def _encode(self, request: Request) -> None:
         await self._opened.wait()
-        model = self._model
-        if model is None:
-            self._serving.fail(request, self._problem)
-            return
-        generate = request.generate
+        generate, prompt = request.generate, request.generate.prompt
         try:
-            # Off the event loop: a long prompt takes a while, and heartbeats must not wait for it.
-            async with self._encoding:
-                prompt = generate.prompt
-                if isinstance(prompt, str):
-                    prompt = await asyncio.to_thread(model.encoder.encode, prompt, generate.chat)
-        except NovaError as error:
-            self._serving.fail(request, str(error))
-            return
-        self._serving.encoded(request, prompt, model, self._clock())
+            if isinstance(prompt, str):
+                prompt = await self._texts.encode(prompt, generate.chat)
+            self._serving.encoded(request, prompt, self._texts.opened)
+        except ModelError as error:
+            self._serving.fail(request, str(error), "unavailable" if self._texts.model is None else "invalid")
 
     def _encoding_ended(self, request: Request, task: asyncio.Task[None]) -> None:
         """Whatever a tokenizer may raise, the request does not end in silence."""
-        self._encodings.discard(task)
+        del self._encodings[request]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("prompt could not be encoded", exc_info=error)
-            self._serving.fail(request, f"the prompt could not be encoded: {type(error).__name__}: {error}")
+            self._serving.fail(request, f"the prompt could not be encoded: {type(error).__name__}: {error}", "invalid")
 
     async def _open_model(self) -> None:
         deployment = self._config.deployment
         if not deployment.model:
             self._problem = "no model is deployed: set deployment.model in the coordinator's configuration"
-            return
-        opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
-        try:
-            self._model = await asyncio.to_thread(open_model, *opening)
-            self._deployment.split = self._model.split
-            log.info("model opened", model=deployment.model, layers=self._model.layers, split=self._model.split)
-        except NovaError as error:
-            self._problem = str(error)
-            log.error("model cannot be served", model=deployment.model, reason=self._problem)
-
-    def _status(self, request: str) -> Message:
-        sessions = self.hub.sessions if self.hub is not None else []
-        counters = self.hub.counters if self.hub is not None else {}
-        model, problem = self._config.deployment.model, self._problem
-        return status(
-            request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
-        )  # fmt: skip
+        else:
+            opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
+            try:
+                model = await asyncio.to_thread(open_model, *opening)
+                self._texts.model, self._deployment.split = model, model.split
+                log.info("model opened", model=deployment.model, layers=model.layers, split=model.split)
+            except NovaError as error:
+                self._problem = str(error)
+                log.error("model cannot be served", model=deployment.model, reason=self._problem)
+        self._texts.problem = self._problem or self._texts.problem
+        self._opened.set()
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -191,7 +241,7 @@ class Coordinator:
             self._serving.fail_active(self._deployment.reasons[-1])
         elif self._deployment.state == "failed":
             self._serving.fail_all(self._deployment.reasons[-1])
-        self._serving.advance(self._clock())
+        self._serving.advance()
         if not self._serving.busy[0] and (ending := self._deployment.idle(self._clock())):
             log.info("a better transport is tried", reason=self._deployment.reasons[-1])
             self._send(ending)
@@ -208,7 +258,10 @@ class Coordinator:
         self._to(session.id, message)
 
     def _to_client(self, session_id: int, message: Message) -> None:
-        self._to(session_id, message)
+        if session_id < 0:
+            self.front.answer(session_id, message)
+        else:
+            self._to(session_id, message)
 
     def _to(self, session_id: int, message: Message) -> None:
         if self.hub is None:

@@ -1,225 +1,293 @@
 """Requests, from a client's prompt to its last token: admitted, queued, begun, streamed, ended.
 
-A request is never dropped in silence: it ends with Completed, or with Failed and the reason.
+A request is never dropped in silence: it ends with Completed or Embedded, or with Failed and the reason.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from statistics import fmean
 
+from nova.clock import Clock
 from nova.config.schema import Deployment as Limits
-from nova.coordinator.breakdown import breakdown, stage_shares
+from nova.coordinator.account import account, strange
+from nova.coordinator.admission import Admission
 from nova.coordinator.deployment import Deployment
-from nova.coordinator.model import ServedModel, TextStream
-from nova.wire.messages import Begin, Cancel, Message, Step
-from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
+from nova.coordinator.metrics import Metrics
+from nova.coordinator.model import ServedModel
+from nova.coordinator.request import Request, invalid, misfit
+from nova.coordinator.trace import Trace
+from nova.wire.messages import Begin, Budget, Cancel, Message, Pooled, Step
+from nova.wire.requests import Accepted, Embedded, Failed, Generate, Piece
 from nova.wire.work import ChunkTiming, Outcome
 
-MAX_NEW_TOKENS = 1 << 20
+RECENT = 32
+"""Requests whose durations the time to try again is estimated from."""
 
 
-@dataclass
-class Request:
-    """One request of one client. Times are monotonic seconds; `prompt` is empty until it is encoded."""
+@dataclass(frozen=True)
+class Post:
+    """The ways out. `to_client(session, message)` and `to_node(node, message)` must not raise; `offset_ns(node)` is
+    that node's clock minus ours."""
 
-    session: int
-    generate: Generate
-    asked: float
-    stream_id: int
-    prompt: list[int] = field(default_factory=list)
-    text: TextStream | None = None
-    stop_tokens: frozenset[int] = frozenset()
-    vocabulary: int = 0
-    first_token: float = 0.0
-    tokens: int = 0
-    timings: list[ChunkTiming] = field(default_factory=list)
-
-    @property
-    def deadline(self) -> float:
-        return self.asked + self.generate.deadline_s
+    to_client: Callable[[int, Message], None]
+    to_node: Callable[[str, Message], None]
+    offset_ns: Callable[[str], int]
 
 
 class Serving:
-    """`to_client(session, message)` and `to_node(node, message)` must not raise; `offset_ns(node)` is its clock's."""
+    """The requests of one deployment, in the order in which they came."""
 
     def __init__(
-        self,
-        limits: Limits,
-        deployment: Deployment,
-        to_client: Callable[[int, Message], None],
-        to_node: Callable[[str, Message], None],
-        offset_ns: Callable[[str], int],
+        self, limits: Limits, deployment: Deployment, post: Post, metrics: Metrics, trace: Trace, clock: Clock
     ) -> None:
         self._limits = limits
         self._deployment = deployment
-        self._to_client = to_client
-        self._to_node = to_node
-        self._offset_ns = offset_ns
+        self._post = post
+        self._metrics = metrics
+        self._trace = trace
+        self._clock = clock
         self._queue: deque[Request] = deque()
         self._active: dict[int, Request] = {}
         self._streams = 0
+        self._durations: deque[float] = deque(maxlen=RECENT)
+        self._generation = 0
+        self._memory = Admission([], [], 0.0)
+        """That of the group of `_generation`."""
 
     @property
     def busy(self) -> tuple[int, int]:
         """Requests that are worked on, and requests that wait."""
         return len(self._active), len(self._queue)
 
-    def arrive(self, session: int, generate: Generate, now: float) -> Request | None:
+    @property
+    def kv_usage(self) -> dict[str, float]:
+        """Each node's share of its memory for caches that requests have reserved."""
+        return self._memory.usage
+
+    def knows(self, request: Request) -> bool:
+        """Whether it has not ended."""
+        return request.stream_id in self._active or request in self._queue
+
+    # --- from clients -----------------------------------------------------------------------------------------------
+
+    def arrive(self, session: int, generate: Generate) -> Request | None:
         """Take a request in, its prompt still text; its clock starts here. None when it was refused, with a reason."""
         refusal = self._refusal(generate)
         if refusal is not None:
-            self._to_client(session, Failed(generate.request, refusal))
+            self._post.to_client(session, refusal)
+            self._metrics.ended(refusal.code, 0.0)
             return None
         self._streams += 1
-        request = Request(session, generate, now, self._streams)
+        request = Request(session, generate, self._clock(), self._streams)
         self._queue.append(request)
         return request
 
-    def encoded(self, request: Request, prompt: list[int], model: ServedModel, now: float) -> None:
+    def encoded(self, request: Request, prompt: list[int], model: ServedModel) -> None:
         """The prompt is in tokens: from now on the request may begin. One that was given up meanwhile is forgotten."""
         if request not in self._queue:
             return
-        refusal = _misfit(request.generate, prompt, model)
-        if refusal is not None:
-            self.fail(request, refusal)
+        code, reason = misfit(request.generate, prompt, model)
+        if code:
+            self.fail(request, reason, code)
             return
-        request.prompt, request.text = prompt, model.text.stream()
-        request.stop_tokens, request.vocabulary = frozenset(model.stop_tokens), model.vocabulary
-        self._to_client(request.session, Accepted(request.generate.request, len(prompt)))
-        self.advance(now)
-
-    def fail(self, request: Request, reason: str) -> None:
-        """End one request with a reason, unless it has ended already."""
-        if request in self._queue or request.stream_id in self._active:
-            self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
-            self._drop(request)
-
-    def advance(self, now: float) -> None:
-        """Begin what may begin, and end what is past its deadline."""
-        for request in [each for each in (*self._active.values(), *self._queue) if now >= each.deadline]:
-            why = "" if self._deployment.state == "serving" else f": {self._deployment.why_not}"
-            self.fail(request, f"the deadline of {request.generate.deadline_s:g} s passed{why}")
-        if self._deployment.state != "serving":
-            for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
-                self.fail(request, f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}")
-        for request in [each for each in self._queue if each.prompt][: self._room]:
-            self._queue.remove(request)
-            self._active[request.stream_id] = request
-            driver = self._deployment.driver
-            generate = request.generate
-            self._to_node(
-                driver.node,
-                Begin(
-                    driver.key, request.stream_id, request.prompt, generate.max_tokens,
-                    sorted(request.stop_tokens), generate.sampling,
-                ),
-            )  # fmt: skip
-
-    def stepped(self, node: str, step: Step, now: float) -> None:
-        """From the driver: pass the texts on, and close the accounts that are at their end."""
-        if not self._active or (node, step.engine) != (self._deployment.driver.node, self._deployment.driver.key):
-            return
-        timing = step.timing
-        if timing is not None and len(timing.hops) == len(self._deployment.nodes):
-            for stream, _ in timing.rows:
-                if stream in self._active:
-                    self._active[stream].timings.append(timing)
-        for outcome in step.outcomes:
-            if outcome.stream in self._active:
-                self._brought(self._active[outcome.stream], outcome, node, now)
-        for stream, reason in step.failed.items():
-            if stream in self._active:
-                self.fail(self._active[stream], reason)
-        self.advance(now)
-
-    def _brought(self, request: Request, outcome: Outcome, node: str, now: float) -> None:
-        strange = next((token for token in outcome.tokens if not 0 <= token < request.vocabulary), None)
-        if strange is not None:
-            self.fail(request, f"the engine on node {node} sent token {strange} of {request.vocabulary}: restart it")
-            return
-        if outcome.tokens and request.text is not None:
-            request.first_token = request.first_token or now
-            request.tokens += len(outcome.tokens)
-            text = "".join(request.text.add(token) for token in outcome.tokens if token not in request.stop_tokens)
-            text += request.text.flush() if outcome.finish else ""
-            self._to_client(request.session, Piece(request.generate.request, outcome.tokens, text))
-        if outcome.finish:
-            self._to_client(request.session, self._account(request, outcome.finish))
-            del self._active[request.stream_id]
-
-    def fail_active(self, reason: str) -> None:
-        """The group is gone, and with it every request that it worked on; what waits goes on waiting."""
-        for request in self._active.values():
-            self._to_client(request.session, Failed(request.generate.request, reason, request.tokens))
-        self._active.clear()
-
-    def fail_all(self, reason: str) -> None:
-        """There will be no group soon: what waits for one fails too."""
-        self.fail_active(reason)
-        for request in list(self._queue):
-            self.fail(request, reason)
+        request.encoded(prompt, model, self._limits.max_tokens)
+        self._post.to_client(request.session, Accepted(request.generate.request, len(prompt)))
+        self.advance()
 
     def abandon(self, session: int, request_id: str | None = None) -> None:
         """The client has gone, or no longer wants this request."""
         for request in list((*self._active.values(), *self._queue)):
             if request.session == session and request_id in (None, request.generate.request):
-                self._drop(request)
+                self._end(request, "abandoned", cancel=True)
+        self.advance()
 
-    def _refusal(self, generate: Generate) -> str | None:
+    # --- what the group brings --------------------------------------------------------------------------------------
+
+    def stepped(self, node: str, step: Step) -> None:
+        """From the driver: pass the texts on, and close the accounts that are at their end."""
+        if not self._is_driver(node, step):
+            return
+        self._timed(step.timing)
+        for outcome in step.outcomes:
+            if (request := self._active.get(outcome.stream)) is not None and not request.generate.pool:
+                self._brought(request, outcome, node)
+        for stream, reason in step.failed.items():
+            if (request := self._active.get(stream)) is not None:
+                self.fail(request, reason)
+        self.advance()
+
+    def pooled(self, node: str, pooled: Pooled) -> None:
+        """From the driver: the vector that a request asked for, which ends it."""
+        if not self._is_driver(node, pooled):
+            return
+        self._timed(pooled.timing)
+        request = self._active.get(pooled.stream)
+        if request is not None and request.generate.pool:
+            self._metrics.prompt(len(request.prompt), 0)
+            embedded = Embedded(request.generate.request, pooled.vector, len(request.prompt))
+            self._post.to_client(request.session, embedded)
+            self._end(request, "embedded")
+        self.advance()
+
+    def fail(self, request: Request, reason: str, code: str = "lost") -> None:
+        """End one request with a reason, unless it has ended already."""
+        if self.knows(request):
+            self._post.to_client(request.session, Failed(request.generate.request, reason, request.tokens, code))
+            self._end(request, code, cancel=True)
+
+    def fail_active(self, reason: str) -> None:
+        """The group is gone, and with it every request that it worked on; what waits goes on waiting."""
+        for request in list(self._active.values()):
+            self._post.to_client(request.session, Failed(request.generate.request, reason, request.tokens))
+            self._end(request, "lost")
+
+    def fail_all(self, reason: str) -> None:
+        """There will be no group soon: what waits for one fails too."""
+        self.fail_active(reason)
+        for request in list(self._queue):
+            self.fail(request, reason, "unavailable")
+
+    def advance(self) -> None:
+        """End what is past its deadline, and begin what may begin."""
+        now = self._clock()
+        for request in [each for each in (*self._active.values(), *self._queue) if now >= each.deadline]:
+            why = "" if self._deployment.state == "serving" else f": {self._deployment.why_not}"
+            self.fail(request, f"the deadline of {request.generate.deadline_s:g} s passed{why}", "deadline")
+        if self._deployment.state != "serving":
+            for request in [each for each in self._queue if now >= each.asked + self._limits.wait_s]:
+                reason = f"not served within {self._limits.wait_s:g} s: {self._deployment.why_not}"
+                self.fail(request, reason, "unavailable")
+            return
+        self._measure()
+        while (first := self._next) is not None:
+            if why := self._memory.never(first.positions):
+                self.fail(first, why, "too_long")
+            elif self._memory.fits(first.positions):
+                self._begin(first)
+            else:  # nothing overtakes it: among smaller ones that fit a large one would wait for ever
+                break
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _refusal(self, generate: Generate) -> Failed | None:
         """Why a request cannot be taken in, as far as that is known without its tokens."""
-        if not 1 <= generate.max_tokens <= MAX_NEW_TOKENS:
-            return f"max_tokens is {generate.max_tokens}, expected 1 to {MAX_NEW_TOKENS}"
-        sampling = generate.sampling
-        if not (0.0 <= sampling.temperature <= 100.0 and 0.0 < sampling.top_p <= 1.0):
-            return "temperature must be 0 to 100 and top_p above 0, at most 1"
-        if not generate.deadline_s > 0:  # also NaN, which would never pass
-            return f"the deadline is {generate.deadline_s:g} s, expected more than 0"
-        if self._deployment.state == "failed" and not self._deployment.falls_back:
-            return f"the deployment is not serving: {self._deployment.why_not}"
-        if len(self._queue) >= self._limits.queued + self._room:
-            return f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
+        deployment, name = self._deployment, generate.request
+        if why := invalid(generate):
+            return Failed(name, why, code="invalid")
+        if (deployment.state == "failed" and not deployment.falls_back) or deployment.state == "stopped":
+            reason = f"the deployment is not serving: {deployment.why_not}"
+            return Failed(name, reason, code="unavailable", retry_after_s=self._limits.retry_s)
+        blocked = self._next is not None  # by memory: nothing that comes now will begin at once
+        if len(self._queue) >= self._limits.queued + (0 if blocked else self._room):
+            reason = f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
+            return Failed(name, reason, code="busy", retry_after_s=self._retry_after_s)
         return None
 
     @property
+    def _retry_after_s(self) -> float:
+        """When one of those that run will have ended, by how long the last ones ran."""
+        return max(1.0, fmean(self._durations) / max(1, len(self._active))) if self._durations else 1.0
+
+    @property
     def _room(self) -> int:
-        """How many requests may begin at this moment."""
+        """How many requests may begin at this moment, memory allowing."""
         serves = self._deployment.state == "serving" and not self._deployment.failing
         return self._limits.concurrent - len(self._active) if serves else 0
 
-    def _drop(self, request: Request) -> None:
-        if self._active.pop(request.stream_id, None) is not None:
-            driver = self._deployment.driver
-            self._to_node(driver.node, Cancel(driver.key, request.stream_id))
-        else:
+    @property
+    def _next(self) -> Request | None:
+        """The first request that waits for nothing but memory; one still to be encoded is not in line yet."""
+        return next((each for each in self._queue if each.prompt), None) if self._room > 0 else None
+
+    def _is_driver(self, node: str, message: Step | Pooled) -> bool:
+        if self._deployment.state != "serving":
+            return False
+        driver = self._deployment.driver
+        return (node, message.engine) == (driver.node, driver.key)
+
+    def _measure(self) -> None:
+        """A group that has just formed says what requests cost; its driver hears what it may keep of them."""
+        deployment = self._deployment
+        if deployment.generation == self._generation:
+            return
+        self._generation, engines = deployment.generation, deployment.engines
+        costs = [engines[rank].kv for rank in range(len(deployment.nodes))]
+        self._memory = Admission(deployment.nodes, costs, deployment.config.engine.prefix_share)
+        driver = deployment.driver
+        if any(cost is not None for cost in costs):
+            self._post.to_node(driver.node, Budget(driver.key, self._memory.prefix_tokens, self._memory.trimmable))
+
+    def _begin(self, request: Request) -> None:
+        driver, generate = self._deployment.driver, request.generate
+        request.begun = self._clock()
+        self._queue.remove(request)
+        self._active[request.stream_id] = request
+        self._memory.reserve(request.stream_id, request.positions)
+        self._metrics.begun(request.begun - request.asked)
+        self._trace.begun(generate.request, request.stream_id, self._generation, self._deployment.transport)
+        self._post.to_node(
+            driver.node,
+            Begin(
+                driver.key, request.stream_id, request.prompt, request.max_tokens, sorted(request.stop_tokens),
+                generate.sampling, generate.grammar, generate.pool,
+            ),
+        )  # fmt: skip
+
+    def _timed(self, timing: ChunkTiming | None) -> None:
+        """A chunk has passed all stages."""
+        nodes = self._deployment.nodes
+        if timing is None or len(timing.hops) != len(nodes):
+            return
+        offsets = [self._post.offset_ns(node) for node in nodes]
+        self._trace.saw(self._generation, timing)
+        self._metrics.crossed(timing, self._deployment.transport, offsets, self._clock())
+        for stream, _ in timing.rows:
+            if (request := self._active.get(stream)) is not None:
+                request.tally.add(timing, offsets)
+
+    def _brought(self, request: Request, outcome: Outcome, node: str) -> None:
+        pieces = request.pieces
+        if pieces is None or (why := strange(request, outcome)):
+            self.fail(request, f"the engine on node {node} sent {why}: restart it")
+            return
+        now = self._clock()
+        if outcome.tokens and not request.tokens:
+            request.first_token, request.cached = now, outcome.cached
+            self._metrics.first_token(now - request.asked)
+            self._metrics.prompt(len(request.prompt), request.cached)
+        for token, logprob in zip_longest(outcome.tokens, outcome.logprobs):
+            pieces.add(token, logprob)
+            request.tokens += 1
+            self._metrics.tokens(1, now - request.last_token if request.last_token else None)
+            request.last_token = now
+            if pieces.stopped_by:
+                break
+        if outcome.finish:
+            pieces.end()
+        finish = "stop" if pieces.stopped_by else outcome.finish
+        tokens, text, given = pieces.take()
+        if tokens or text:
+            self._post.to_client(request.session, Piece(request.generate.request, tokens, text, given))
+        if finish:
+            completed = account(request, finish, self._deployment)
+            self._post.to_client(request.session, completed)
+            self._end(request, finish, cancel=not outcome.finish)
+
+    def _end(self, request: Request, outcome: str, *, cancel: bool = False) -> None:
+        """The only way out, for every request that was taken in. `cancel` tells the driver, who does not know it."""
+        now = self._clock()
+        if self._active.pop(request.stream_id, None) is None:
             self._queue.remove(request)
-
-    def _account(self, request: Request, finish: str) -> Completed:
-        engines = [self._deployment.engines[rank] for rank in range(len(self._deployment.nodes))]
-        nodes = [engine.node for engine in engines]
-        layers = [(engine.first_layer, engine.first_layer + engine.layers) for engine in engines]
-        sampled = [timing for timing in request.timings if not timing.prefill]
-        span_s = (sampled[-1].done_ns - sampled[0].done_ns) / 1e9 if len(sampled) > 1 else 0.0
-        prefill_s = (sampled[0].done_ns - request.timings[0].sent_ns) / 1e9 if sampled else 0.0
-        return Completed(
-            request=request.generate.request,
-            finish=finish,
-            prompt_tokens=len(request.prompt),
-            completion_tokens=request.tokens,
-            ttft_s=max(0.0, request.first_token - request.asked),
-            prefill_tok_s=len(request.prompt) / prefill_s if prefill_s else 0.0,
-            decode_tok_s=(len(sampled) - 1) / span_s if span_s else 0.0,
-            transport=self._deployment.transport,
-            stages=stage_shares(request.timings, nodes, layers),
-            breakdown=breakdown(request.timings, nodes, [self._offset_ns(node) for node in nodes]),
-        )
-
-
-def _misfit(generate: Generate, prompt: Sequence[int], model: ServedModel) -> str | None:
-    """Why this prompt cannot be continued by this model."""
-    if not prompt:
-        return "the prompt is empty: give at least one token of text"
-    if len(prompt) + generate.max_tokens > model.context:
-        return f"{len(prompt)} + {generate.max_tokens} tokens do not fit the model's context of {model.context}"
-    return None
+        else:
+            self._memory.release(request.stream_id)
+            self._trace.ended(request.stream_id)
+            self._durations.append(now - request.begun)
+            if cancel and self._deployment.state == "serving":
+                driver = self._deployment.driver
+                self._post.to_node(driver.node, Cancel(driver.key, request.stream_id))
+        span = request.last_token - request.first_token
+        self._metrics.ended(outcome, now - request.asked, span / (request.tokens - 1) if request.tokens > 1 else None)

@@ -7,14 +7,20 @@ of a second, hence only when a tokenizer is first loaded.
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nova.errors import ModelError
+from nova.model import dialect
 from nova.model.files import one_line
 
 _UNKNOWN = "\ufffd"
+
+_TEMPLATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What the Python in a template may raise on a conversation that it was not written for, besides Jinja's own."""
 
 
 class Tokenizer:
@@ -23,6 +29,8 @@ class Tokenizer:
     def __init__(self, folder: Path, backend: Any) -> None:
         self._folder = folder
         self._backend = backend
+        self.dialect = dialect.load(backend, folder)
+        """How the model writes its reasoning and its calls of tools."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -50,11 +58,36 @@ class Tokenizer:
         Raises ModelError when the model has no chat template or the template does not take it.
         """
         if chat:
-            ids: list[int] = self._backend.encode(self._in_template(prompt), add_special_tokens=False)
-            return ids
+            return self.encode_chat([{"role": "user", "content": prompt}])[0]
         bos = self._backend.bos_token
-        ids = self._backend.encode(prompt, add_special_tokens=bos is None or not prompt.startswith(bos))
+        ids: list[int] = self._backend.encode(prompt, add_special_tokens=bos is None or not prompt.startswith(bos))
         return ids
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], bool]:
+        """The ids that mlx_lm gives to a conversation, and whether its end is inside of the model's reasoning.
+
+        The assistant's turn is opened, unless `options` say `continue_final_message`: then the last message goes on.
+        All other options are the template's. Raises ModelError as `encode` does.
+        """
+        given = {"enable_thinking": self.dialect.thought is not None, **(options or {})}  # mlx_lm's default
+        continued = bool(given.pop("continue_final_message", False))
+        text = self._rendered(messages, tools, given, continued=continued, opened=not continued)
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False)
+        if self.dialect.thought is None:
+            return ids, False
+        # A marker in what a user wrote opens nothing: only what the template adds for the assistant's turn counts.
+        if continued:
+            added = str(messages[-1].get("content", ""))
+        else:
+            bare = self._rendered(messages, tools, given, continued=False, opened=False)
+            added = text[_common(text, bare) :]
+        start, end = self.dialect.thought
+        return ids, added.rfind(start) > added.rfind(end)
 
     def decode(self, ids: list[int]) -> str:
         """The text of `ids`; special tokens stay visible, bytes that are not UTF-8 become U+FFFD."""
@@ -65,18 +98,42 @@ class Tokenizer:
         """Decodes one generation, token by token."""
         return TextStream(self)
 
-    def _in_template(self, prompt: str) -> str:
+    def _rendered(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+        *,
+        continued: bool,
+        opened: bool,
+    ) -> str:
+        """The conversation in the model's chat template. Raises ModelError."""
         import jinja2
 
         if not self._backend.chat_template or "chat_template_type" in self._backend.init_kwargs:
             raise ModelError(f"{self._folder}: the model has no chat template; send the prompt without chat")
+        render = self._backend.apply_chat_template
+        # A client chooses what its template sees; not the template itself, nor how it is applied.
+        if taken := sorted(set(options) & set(inspect.signature(render).parameters)):
+            raise ModelError(f"{taken[0]!r} is not an option of a chat template")
         try:
-            text: str = self._backend.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            text: str = render(
+                [dict(each) for each in messages],
+                tools=[dict(each) for each in tools] or None,
+                tokenize=False,
+                add_generation_prompt=opened,
+                continue_final_message=continued,
+                **options,
             )
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+        except (*_TEMPLATE_ERRORS, jinja2.TemplateError) as error:
             raise ModelError(f"{self._folder}: the chat template fails: {one_line(error)}") from error
         return text
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
 class TextStream:

@@ -8,11 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova.coordinator.breakdown import breakdown, stage_shares
+from nova.coordinator.breakdown import Tally
+from nova.wire.values import Share, StageShare
 from nova.wire.work import ChunkTiming
 
 OFFSETS = st.lists(st.integers(-(10**15), 10**15), min_size=3, max_size=3)
 MS = 1_000_000
+
+
+def tally(timings: list[ChunkTiming], offsets_ns: list[int]) -> Tally:
+    added = Tally()
+    for each in timings:
+        added.add(each, offsets_ns)
+    return added
+
+
+def breakdown(timings: list[ChunkTiming], nodes: list[str], offsets_ns: list[int]) -> list[Share]:
+    return tally(timings, offsets_ns).breakdown(nodes)
+
+
+def stage_shares(timings: list[ChunkTiming], nodes: list[str], layers: list[tuple[int, int]]) -> list[StageShare]:
+    return tally(timings, [0] * len(nodes)).stages(nodes, layers)
 
 
 def timing(start: int, stages: list[tuple[int, int, int]], prefill: bool = False, position: int = 0) -> ChunkTiming:

@@ -63,5 +63,15 @@ def test_an_emulated_model_speaks_in_bytes(home: Path) -> None:
     assert model.encoder.encode("né", False) == [110, 195, 169]
     stream = model.text.stream()
     assert "".join(map(stream.add, b"All work")) + stream.flush() == "All work"
-    with pytest.raises(ModelError, match="no chat template"):
-        model.encoder.encode("hello", True)
+    talk = [
+        {"role": "user", "content": "all"},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": "é"},
+    ]
+    assert model.encoder.encode_chat(talk) == (list("all\n\né".encode()), False)
+    assert model.encoder.decode([110, 195, 169, 255]) == "né\ufffd"
+
+
+def test_an_emulated_character_comes_when_all_its_bytes_are_there(home: Path) -> None:
+    stream = open_model("emulated:seed", home, 2, []).text.stream()
+    assert [stream.add(195), stream.add(169), stream.add(226), stream.flush()] == ["", "é", "", "\ufffd"]

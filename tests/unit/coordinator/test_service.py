@@ -42,9 +42,11 @@ class Desk:
         self.clock = FakeClock(100.0)
         self.sent: list[tuple[int, Message]] = []
         self.too_large = False
+        self.sessions: list[Session] = []
+        self.counters: dict[str, int] = {}
         self.coordinator = Coordinator(config("ab"), home, "boot", self.clock)
         self.coordinator.hub = cast(Hub, self)
-        self.coordinator._model = MODEL
+        self.coordinator._texts.model = MODEL
         self.coordinator._deployment.split = MODEL.split
         self.coordinator._opened.set()
         self.peers = {"a": Peer(1, "a", "worker"), "b": Peer(2, "b", "worker"), "client": Peer(3, "client", "client")}

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.config.schema import Deployment as Limits
+from nova.coordinator.metrics import Metrics
 from nova.coordinator.model import Bytes, ServedModel
-from nova.coordinator.serving import MAX_NEW_TOKENS, Serving
+from nova.coordinator.request import MAX_NEW_TOKENS
+from nova.coordinator.serving import Post, Serving
+from nova.coordinator.trace import Trace
 from nova.wire.messages import Begin, Cancel, Message, Step
 from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
 from nova.wire.values import EngineKey
@@ -35,34 +38,37 @@ class Desk:
     to_node: list[tuple[str, Message]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.serving = Serving(
-            self.limits,
-            self.cluster.machine,
+        post = Post(
             lambda session, message: self.to_client.append((session, message)),
             lambda node, message: self.to_node.append((node, message)),
             lambda node: 0,
         )
+        nodes = self.cluster.machine.nodes
+        self.metrics, self.trace = Metrics(nodes), Trace(nodes)
+        self.serving = Serving(
+            self.limits, self.cluster.machine, post, self.metrics, self.trace, self.cluster.clock
+        )  # fmt: skip
 
     def ask(self, name: str, prompt: int = 4, session: int = 1, **changes: Any) -> Message:
         """Submit; returns the first answer."""
         generate = msgspec.structs.replace(Generate(name, "", 8, Sampling(), deadline_s=100.0), **changes)
         before = len(self.to_client)
-        request = self.serving.arrive(session, generate, self.cluster.clock())
+        request = self.serving.arrive(session, generate)
         if request is not None:
-            self.serving.encoded(request, list(range(10, 10 + prompt)), MODEL, self.cluster.clock())
+            self.serving.encoded(request, list(range(10, 10 + prompt)), MODEL)
         return self.to_client[before][1]
 
     def advance(self, seconds: float) -> None:
         self.cluster.clock.advance(seconds)
-        self.serving.advance(self.cluster.clock())
+        self.serving.advance()
 
     def token(self, stream: int, *tokens: int, finish: str = "", timings: tuple[ChunkTiming, ...] = ()) -> None:
         driver = self.cluster.machine.driver
         for timing in timings[:-1]:
-            self.serving.stepped(driver.node, Step(driver.key, [], timing), self.cluster.clock())
+            self.serving.stepped(driver.node, Step(driver.key, [], timing))
         last = timings[-1] if timings else None
         outcomes = [Outcome(stream, list(tokens), finish)] if tokens or finish else []
-        self.serving.stepped(driver.node, Step(driver.key, outcomes, last), self.cluster.clock())
+        self.serving.stepped(driver.node, Step(driver.key, outcomes, last))
 
     @property
     def begun(self) -> list[int]:
@@ -80,8 +86,8 @@ class Desk:
     ("prompt", "changes", "why"),
     [
         (0, {}, "prompt is empty"),
-        (43, {}, r"43 \+ 8 tokens do not fit the model's context of 50"),
-        (4, {"max_tokens": 0}, "max_tokens is 0"),
+        (43, {}, r"43 tokens of prompt \+ 8 of text do not fit the model's context of 50"),
+        (4, {"max_tokens": -1}, "max_tokens is -1"),
         (4, {"max_tokens": MAX_NEW_TOKENS + 1}, "max_tokens is"),
         (4, {"sampling": Sampling(-0.1)}, "temperature"),
         (4, {"sampling": Sampling(float("nan"))}, "temperature"),
@@ -97,7 +103,7 @@ def test_what_cannot_be_served_is_refused_with_its_reason(prompt: int, changes: 
     assert isinstance(answer, Failed)
     assert re.search(why, answer.reason)
     assert desk.serving.busy == (0, 0)
-    assert desk.to_node == []
+    assert desk.begun == []
 
 
 def test_a_prompt_that_just_fits_is_accepted_and_begun_at_the_driver() -> None:
@@ -128,7 +134,8 @@ def test_a_full_queue_says_what_to_do() -> None:
     for number in range(4):
         desk.ask(f"r{number}")
     answer = desk.ask("late")
-    assert answer == Failed("late", "2 requests wait already: try again later, or raise deployment.queued")
+    reason = "2 requests wait already: try again later, or raise deployment.queued"
+    assert answer == Failed("late", reason, code="busy", retry_after_s=1.0)
 
 
 def test_a_request_waits_for_a_deployment_that_forms_and_begins_when_it_serves() -> None:
@@ -171,7 +178,7 @@ def test_the_deadline_fails_the_request_cancels_its_stream_and_lets_the_next_beg
     assert desk.failures() == {}
     desk.advance(0.1)
     assert desk.failures() == {"short": "the deadline of 5 s passed", "waits": "the deadline of 5 s passed"}
-    assert desk.to_client[-2][1] == Failed("short", "the deadline of 5 s passed", tokens_sent=2)
+    assert desk.to_client[-2][1] == Failed("short", "the deadline of 5 s passed", tokens_sent=2, code="deadline")
     assert desk.cancelled == [1]
     assert desk.begun == [1, 3]
     assert desk.to_node[1] == ("b", Cancel(EngineKey("main", 1, 1), 1))
@@ -196,8 +203,7 @@ def test_a_client_that_goes_takes_its_requests_along_and_no_others() -> None:
         desk.ask(f"r{number}", session=session)
     desk.serving.abandon(1)
     assert desk.cancelled == [1]
-    assert desk.serving.busy == (1, 1)
-    desk.advance(0.0)
+    assert desk.serving.busy == (2, 0)
     assert desk.begun == [1, 2, 4]
 
 
@@ -209,7 +215,11 @@ def test_when_the_group_is_gone_every_request_hears_it_once() -> None:
     desk.serving.fail_all("node b is lost")
     desk.serving.fail_all("node b is lost")
     failed = [message for _, message in desk.to_client if isinstance(message, Failed)]
-    assert failed == [Failed(f"r{number}", "node b is lost", 1 if number == 0 else 0) for number in range(3)]
+    assert failed == [
+        Failed("r0", "node b is lost", 1),
+        Failed("r1", "node b is lost"),
+        Failed("r2", "node b is lost", code="unavailable"),
+    ]
     assert desk.serving.busy == (0, 0)
 
 
@@ -220,7 +230,7 @@ def test_tokens_of_a_foreign_engine_node_or_stream_are_ignored() -> None:
     older = msgspec.structs.replace(key, generation=0)
     first = desk.cluster.machine.engines[0].key
     for node, engine, stream in (("b", older, 1), ("a", first, 1), ("a", key, 1), ("b", key, 2)):
-        desk.serving.stepped(node, Step(engine, [Outcome(stream, [65], "length")]), 1.0)
+        desk.serving.stepped(node, Step(engine, [Outcome(stream, [65], "length")]))
     assert len(desk.to_client) == answered
     assert desk.serving.busy == (1, 0)
 
@@ -287,19 +297,19 @@ def test_an_account_without_timings_has_noughts_and_no_rows() -> None:
 
 def test_a_request_given_up_before_its_prompt_is_encoded_leaves_nothing() -> None:
     desk = Desk()
-    request = desk.serving.arrive(1, Generate("r", "", 8, Sampling(), deadline_s=100.0), desk.cluster.clock())
+    request = desk.serving.arrive(1, Generate("r", "", 8, Sampling(), deadline_s=100.0))
     assert request is not None
     desk.serving.abandon(1)
-    desk.serving.encoded(request, [1, 2], MODEL, desk.cluster.clock())
+    desk.serving.encoded(request, [1, 2], MODEL)
     assert desk.serving.busy == (0, 0)
-    assert desk.to_node == []
+    assert desk.begun == []
     assert desk.to_client == []
 
 
 def test_what_waits_to_be_encoded_counts_and_has_its_deadline() -> None:
     desk = Desk(Limits(concurrent=1, queued=1))
     asked = [Generate(name, "", 8, Sampling(), deadline_s=5.0) for name in "abc"]
-    taken = [desk.serving.arrive(1, each, desk.cluster.clock()) for each in asked]
+    taken = [desk.serving.arrive(1, each) for each in asked]
     assert [each is not None for each in taken] == [True, True, False]
     desk.advance(5.0)
     assert {name: "deadline" in why or "wait already" in why for name, why in desk.failures().items()} == {
