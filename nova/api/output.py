@@ -40,10 +40,17 @@ Part = Text | Thought | ToolCall
 
 class Splitter:
     """`tools` are those of the request, as chat templates know them; without any, calls are plain text. `in_thought`
-    says that the prompt has opened the reasoning already."""
+    says that the prompt has opened the reasoning already; `once` that there is no other, so that its start is text."""
 
-    def __init__(self, dialect: Dialect, in_thought: bool = False, tools: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        in_thought: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
+        once: bool = False,
+    ) -> None:
         self._thought = dialect.thought
+        self._once = once
         self._parse = dialect.parse
         self._call = dialect.call if tools and dialect.parse else None
         self._tools = tools
@@ -88,7 +95,8 @@ class Splitter:
         if self._body is not None and self._call:
             # A call without an end marker ends where the next one starts.
             return [self._call[1] or self._call[0]]
-        thought = [self._thought[self._part is Thought]] if self._thought else []
+        reasoning = self._part is Thought
+        thought = [self._thought[reasoning]] if self._thought and (reasoning or not self._once) else []
         return [*thought, self._call[0]] if self._call else thought
 
     def _cross(self, marker: str, parts: list[Part]) -> None:
