@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends a command in order, later ones have no effect."""
+"""Ctrl-C and SIGTERM: the first one ends a command in order, later ones have no effect; but for `nova chat`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def calls(end: Callable[[], None], restore: bool = True) -> Iterator[None]:
         elif not came:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Every Ctrl-C inside raises KeyboardInterrupt, for a command that goes on after one."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 def leave() -> None:
