@@ -30,7 +30,7 @@ from nova.clock import Deadline
 from nova.engine.control import Transfers
 from nova.engine.failure import PluginCall, described
 from nova.engine.lanes import Lanes
-from nova.engine.schedule import window
+from nova.engine.scheduler import window
 from nova.errors import EngineError, GroupClosed, NovaError, TransferTimeout, TransportFault
 from nova.transport.api import ArrayGroup, Buffer
 from nova.wire.rows import MAX_ROWS, ROW_BYTES

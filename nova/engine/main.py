@@ -63,7 +63,7 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
     # Imported late: mlx_lm takes most of a second, which a transport that does not come up need not cost.
     from nova.engine.link import Limits, Link
     from nova.engine.runner import Runner
-    from nova.engine.stages import load
+    from nova.engine.stages import grammars, load
 
     stage = load(spec, home, lambda detail: line.send(EngineState(key, phases.LOAD, detail=detail)))
     link = None
@@ -73,7 +73,7 @@ def serve(line: ControlLine, start: StartEngine, home: str, ending: ExitStack) -
         link.start()
     gc.freeze()  # what is loaded by now lives as long as the process: a collection of it would cost 20 ms each time
     line.send(ready(key, spec, stage))
-    return Runner(key, spec, stage, link, line).run()
+    return Runner(key, spec, stage, link, line, grammars(spec, home)).run()
 
 
 def joined(line: ControlLine, key: EngineKey, spec: EngineSpec) -> tuple[Lanes, LinkMeasure] | None:

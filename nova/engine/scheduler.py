@@ -9,7 +9,7 @@ ring, so what is sent behind a chunk finds its caches made, and dropping behind 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -133,9 +133,11 @@ class Scheduler:
         gone, self._gone = self._gone, [stream for stream in self._gone if stream in held]
         return [stream for stream in gone if stream not in held]
 
-    def landed(self, chunk: Chunk, sampled: Mapping[int, int], seconds: Sequence[float]) -> list[Outcome]:
+    def landed(
+        self, chunk: Chunk, sampled: Mapping[int, int], seconds: Sequence[float], over: Collection[int] = ()
+    ) -> list[Outcome]:
         """The oldest chunk under way has crossed all stages, which took each so many seconds of computing. `sampled`
-        has the token of each request of a decode chunk."""
+        has the token of each request of a decode chunk; nothing can follow it in the texts that are `over`."""
         self.under_way -= 1
         self._costs.saw(chunk.prefill, len(chunk.rows) * len(chunk.rows[0].tokens), seconds)
         if not chunk.prefill:
@@ -148,7 +150,7 @@ class Scheduler:
             if not chunk.prefill:
                 first = not request.generated
                 token = sampled[row.stream]
-                finish = request.sampled(token)
+                finish = request.sampled(token) or ("stop" if row.stream in over else "")
                 outcomes.append(Outcome(row.stream, [token], finish, cached=request.cached if first else 0))
             elif request.begin.pool and row.position + len(row.tokens) == len(request.begin.prompt):
                 finish = "stop"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nova.engine.emulated import EmulatedStage
+from nova.engine.grammar import Grammars
 from nova.engine.runner import Stage
 from nova.model.locate import locate
 from nova.model.stage import load_stage
@@ -22,3 +23,8 @@ def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:
         report(f"{done >> 20} of {total >> 20} MiB")
 
     return load_stage(locate(spec.model, Path(home)), spec.first_layer, spec.last_layer, progress)
+
+
+def grammars(spec: EngineSpec, home: str) -> Grammars:
+    """Those of the model's tokenizer, which is read when the first one is asked for."""
+    return Grammars(None if is_emulated(spec.model) else locate(spec.model, Path(home)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nova.engine.control import Transfers
+from nova.engine.grammar import Grammars
 from nova.engine.lanes import Lanes
 from nova.engine.link import Limits, Link
 from nova.engine.runner import Runner, Stage
@@ -18,13 +19,16 @@ from nova.transport.api import Seat
 from nova.transport.memory import Hub, MemoryGroup
 from nova.wire.messages import Begin, Cancel, Message, Step, StopEngine
 from nova.wire.values import EngineKey, EngineSpec
-from nova.wire.work import Sampling
+from nova.wire.work import Outcome, Sampling
 
 CAPACITY = 1 << 20
 WAIT_S = 20.0
 """s; nothing here takes a second, so whatever takes this long hangs."""
 
 R = TypeVar("R")
+
+Heard = dict[int, list[Step]]
+"""What concerned each stream."""
 
 
 def seat(rank: int, size: int, generation: int = 1, ticket: bytes = b"t" * 32) -> Seat:
@@ -113,14 +117,17 @@ class Pipeline:
         assert isinstance(message, Step)
         return message
 
-    def finish(self, *streams: int) -> dict[int, list[Step]]:
-        """All that the driver says until these streams have ended."""
-        heard: dict[int, list[Step]] = {stream: [] for stream in streams}
-        while not all(parts and ended(parts[-1]) for parts in heard.values()):
-            message = self.next()
-            concerned = {outcome.stream for outcome in message.outcomes}
-            for stream in concerned | {stream for stream, _ in (message.timing.rows if message.timing else ())}:
-                heard[stream].append(message)
+    def finish(
+        self, *streams: int, heard: dict[int, list[Step]] | None = None, until: int = 0
+    ) -> dict[int, list[Step]]:
+        """All that the driver says, beside what was `heard` already, until `until` of these streams have ended, or all."""
+        heard = heard or {stream: [] for stream in streams}
+        while sum(bool(ended(steps, stream)) for stream, steps in heard.items()) < (until or len(heard)):
+            step = self.next()
+            rows = step.timing.rows if step.timing is not None else []
+            for stream in {outcome.stream for outcome in step.outcomes} | {stream for stream, _ in rows}:
+                if stream in heard:
+                    heard[stream].append(step)
         return heard
 
     def text(
@@ -128,7 +135,7 @@ class Pipeline:
     ) -> list[int]:
         """The tokens of one request, from its beginning to its end."""
         self.begin(stream, prompt, max_tokens, sampling=sampling)
-        return tokens(self.finish(stream)[stream])
+        return tokens(self.finish(stream)[stream], stream)
 
     def _rank(self, rank: int) -> None:
         stage, inbox, link = self.stages[rank](), self.inboxes[rank], None
@@ -136,14 +143,18 @@ class Pipeline:
             link = Link(Lanes(self._groups[rank]), inbox, Transfers(), Limits(5.0, 1 << 20, 1))
             link.start()
         described = spec(len(self.stages), self.prefill_chunk)
-        self.runners[rank] = Runner(self.key(rank), described, stage, link, Said(inbox, self.said))
+        self.runners[rank] = Runner(self.key(rank), described, stage, link, Said(inbox, self.said), Grammars(None))
         self.ends.append(self.runners[rank].run())
 
 
-def tokens(messages: Sequence[Step]) -> list[int]:
-    return [token for message in messages for outcome in message.outcomes for token in outcome.tokens]
+def outcomes(steps: Sequence[Step], stream: int) -> list[Outcome]:
+    return [outcome for step in steps for outcome in step.outcomes if outcome.stream == stream]
 
 
-def ended(step: Step) -> str:
+def tokens(steps: Sequence[Step], stream: int = 1) -> list[int]:
+    return [token for outcome in outcomes(steps, stream) for token in outcome.tokens]
+
+
+def ended(steps: Sequence[Step], stream: int = 1) -> str:
     """How a request ended, "" if it goes on."""
-    return next((outcome.finish for outcome in step.outcomes), "")
+    return "".join(outcome.finish for outcome in outcomes(steps, stream))

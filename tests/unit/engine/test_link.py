@@ -14,7 +14,7 @@ from nova.clock import Deadline
 from nova.engine.control import Transfers
 from nova.engine.lanes import Lanes
 from nova.engine.link import MAX_WAITING, Limits, Link, LinkFailed, Received, bytes_of
-from nova.engine.schedule import window
+from nova.engine.scheduler import window
 from nova.errors import LengthMismatch, PeerLost, ProtocolError, TransferTimeout, TransportFault
 from nova.transport.api import Buffer, WritableBuffer
 from nova.transport.memory import Hub, MemoryGroup
