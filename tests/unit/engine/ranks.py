@@ -117,10 +117,9 @@ class Pipeline:
         assert isinstance(message, Step)
         return message
 
-    def finish(
-        self, *streams: int, heard: dict[int, list[Step]] | None = None, until: int = 0
-    ) -> dict[int, list[Step]]:
-        """All that the driver says, beside what was `heard` already, until `until` of these streams have ended, or all."""
+    def finish(self, *streams: int, heard: Heard | None = None, until: int = 0) -> Heard:
+        """All that the driver says, after what was `heard` already, until `until` of these streams have ended, or all
+        of them."""
         heard = heard or {stream: [] for stream in streams}
         while sum(bool(ended(steps, stream)) for stream, steps in heard.items()) < (until or len(heard)):
             step = self.next()
