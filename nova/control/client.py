@@ -22,6 +22,7 @@ from nova.wire.requests import (
     CheckQuery,
     CheckReply,
     Completed,
+    Embedded,
     ExplainQuery,
     ExplainReply,
     Failed,
@@ -29,15 +30,17 @@ from nova.wire.requests import (
     Piece,
     StatusQuery,
     StatusReply,
+    TraceQuery,
+    TraceReply,
 )
 
 GRACE_S = 2.0
 """What the coordinator's word on a passed deadline may take to come."""
 
-GenerateEvent = Accepted | Piece | Completed
-_Answer = Accepted | Piece | Completed | Failed | StatusReply | ExplainReply | CheckReply
-_LAST = (Completed, Failed, StatusReply, ExplainReply, CheckReply)
-_Reply = TypeVar("_Reply", StatusReply, ExplainReply, CheckReply)
+GenerateEvent = Accepted | Piece | Completed | Embedded
+_Answer = GenerateEvent | Failed | StatusReply | ExplainReply | CheckReply | TraceReply
+_LAST = (Completed, Embedded, Failed, StatusReply, ExplainReply, CheckReply, TraceReply)
+_Reply = TypeVar("_Reply", StatusReply, ExplainReply, CheckReply, TraceReply)
 
 
 class Client:
@@ -83,8 +86,9 @@ class Client:
                 await running
 
     async def generate(self, ask: Generate) -> AsyncGenerator[GenerateEvent, None]:
-        """Accepted, then pieces, then Completed. Leaving early abandons the request, once the iterator is closed:
-        wrap it in `contextlib.aclosing` where that must happen at once.
+        """Accepted, then pieces, then Completed; for a request with `pool` Embedded in place of these. Leaving early
+        abandons the request, once the iterator is closed: wrap it in `contextlib.aclosing` where that must happen at
+        once.
 
         Raises GenerationError with the coordinator's reason, NodeLost if the coordinator dies, RequestTimeout at
         the request's deadline, ProtocolError if the prompt is too large.
@@ -101,7 +105,7 @@ class Client:
                 if not isinstance(answer, GenerateEvent):
                     done = True
                     raise ProtocolError(f"{self._peer} answered a generation with {type(answer).__name__}")
-                done = isinstance(answer, Completed)
+                done = isinstance(answer, Completed | Embedded)
                 yield answer
         finally:
             self._close(ask.request)
@@ -118,6 +122,14 @@ class Client:
         """Why the deployment uses its transport. Raises NodeLost, or RequestTimeout after `deadline_s` seconds."""
         request = new_request_id()
         return await self._ask(ExplainQuery(request), request, "explanation", ExplainReply, deadline_s)
+
+    async def trace(self, target: str = "", deadline_s: float = 10.0) -> TraceReply:
+        """The chunks of the request `target`, "" for the one that ended last.
+
+        Raises ControlError when nothing is kept of it, NodeLost, or RequestTimeout after `deadline_s` seconds.
+        """
+        request = new_request_id()
+        return await self._ask(TraceQuery(request, target), request, "trace", TraceReply, deadline_s)
 
     async def check(self, query: CheckQuery, deadline_s: float) -> CheckReply:
         """One case of the conformance kit on the nodes of the cluster; leaving early ends it there.

@@ -183,7 +183,9 @@ class Coordinator:
             case TraceQuery():
                 offsets = [self._offset_ns(each) for each in self._deployment.nodes]
                 reply = self._trace.reply(message.request, message.target, offsets)
-                self._to_client(session.id, reply if isinstance(reply, Message) else Failed(message.request, reply))
+                self._to_client(
+                    session.id, Failed(message.request, reply, code="invalid") if isinstance(reply, str) else reply
+                )
             case other:
                 log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
 

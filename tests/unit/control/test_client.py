@@ -25,6 +25,7 @@ from nova.wire.requests import (
     CheckQuery,
     CheckReply,
     Completed,
+    Embedded,
     ExplainQuery,
     ExplainReply,
     Failed,
@@ -32,6 +33,8 @@ from nova.wire.requests import (
     Piece,
     StatusQuery,
     StatusReply,
+    TraceQuery,
+    TraceReply,
 )
 from nova.wire.values import EngineKey
 from nova.wire.work import Sampling
@@ -107,6 +110,36 @@ def test_an_explanation_is_asked_for_and_comes(world: World) -> None:
             events.on_message = lambda session, message: hub.send(session.id, _status(message.request))  # type: ignore[attr-defined]
             with pytest.raises(ProtocolError, match="answered ExplainQuery with StatusReply"):
                 await client.explain()
+
+    run(main())
+
+
+def test_a_vector_is_the_end_of_its_request(world: World) -> None:
+    async def main() -> None:
+        async with world.hub() as (hub, events), _client(world, hub.port) as client:
+            script: list[Message] = [Accepted("x", 1), Embedded("x", b"\0\0\x80?", 1)]
+            _scripted(hub, events, {"x": script})
+            assert [event async for event in client.generate(_ask("x"))] == script
+            assert (await client.status()).state == "serving"
+            assert not [m for _, m in events.of("received") if isinstance(m, Abandon)]
+
+    run(main())
+
+
+def test_a_trace_is_asked_for_and_comes_or_a_refusal(world: World) -> None:
+    async def main() -> None:
+        async with world.hub() as (hub, events), _client(world, hub.port) as client:
+
+            def answer(session: Session, message: Message) -> None:
+                assert isinstance(message, TraceQuery)
+                found = TraceReply(message.request, "r7", ["a"], [0], "tcp", {"r7": 1}, [])
+                unknown = Failed(message.request, "nothing is kept of request 'r8'")
+                hub.send(session.id, unknown if message.target == "r8" else found)
+
+            events.on_message = answer
+            assert (await client.trace()).target == "r7"
+            with pytest.raises(ControlError, match="nothing is kept of request 'r8'"):
+                await client.trace("r8")
 
     run(main())
 

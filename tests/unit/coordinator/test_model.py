@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_an_emulated_model_speaks_in_bytes(home: Path) -> None:
     assert model.encoder.encode("né", False) == [110, 195, 169]
     stream = model.text.stream()
     assert "".join(map(stream.add, b"All work")) + stream.flush() == "All work"
-    talk = [
+    talk: list[dict[str, Any]] = [
         {"role": "user", "content": "all"},
         {"role": "assistant", "content": None},
         {"role": "user", "content": "é"},
