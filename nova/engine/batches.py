@@ -87,18 +87,22 @@ class Batch:
     def empty(self) -> bool:
         return not any(self.members)
 
-    def change(self, joining: Sequence[int], caches: Sequence[Cache]) -> None:
-        """Drop the rows that are nobody's, and take in others behind those that stay."""
-        if None in self.members:
-            keep = [row for row, member in enumerate(self.members) if member is not None]
-            for each in self.layers:
-                each.filter(mx.array(keep))
-            self.members = [self.members[row] for row in keep]
+    def change(self, members: Sequence[int], joining: Sequence[int], caches: Sequence[Cache]) -> None:
+        """Make the rows be those of `members`, in this order. `caches` are those of the members that are new."""
+        self._pick([self.members.index(member) for member in members if member not in joining])
         if joining:
             for each, other in zip(self.layers, _merged(caches), strict=True):
                 each.extend(other)
             self.members += joining
+        self._pick([self.members.index(member) for member in members])
         mx.eval(states(self.layers))
+
+    def _pick(self, rows: list[int]) -> None:
+        """Keep these rows, in this order. They are copied, unless they are all there in their places."""
+        if rows != list(range(len(self.members))):
+            for each in self.layers:
+                each.filter(mx.array(rows))
+            self.members = [self.members[row] for row in rows]
 
     def settled(self, out: mx.array) -> mx.array:
         """`out`, whose evaluation brings the rows' offsets up to date. A layer without positions in its attention

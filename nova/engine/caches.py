@@ -67,7 +67,11 @@ class Caches:
                 self._kept[row.stream] = self._begun(row)
         streams = [row.stream for row in header.rows]
         batch = self._batch(header.group, streams)
-        out = self._one_by_one(streams, hidden, run) if batch is None else self._at_once(batch, streams, hidden, run)
+        if batch is None:
+            out = self._one_by_one(streams, hidden, run)
+        else:
+            self._touched = [batch.layers]
+            out = batch.settled(run(hidden, batch.layers))
         for stream in streams:
             self._kept[stream].position += header.width
         return out
@@ -128,7 +132,7 @@ class Caches:
     # --- rows together ----------------------------------------------------------------------------------------------
 
     def _batch(self, group: int, streams: list[int]) -> Batch | None:
-        """The group's batch with just these rows, in whatever order; None where each runs with caches of its own."""
+        """The group's batch with just these rows; None where each runs with caches of its own."""
         batch = self._batches.get(group)
         if batch is not None:
             if batch.members == streams:
@@ -142,8 +146,8 @@ class Caches:
         caches = [self._solo(stream) for stream in joining]
         if batch is None:
             batch = self._batches[group] = Batch(group, joining, caches)
-        elif joining or None in batch.members:
-            batch.change(joining, caches)
+        else:
+            batch.change(streams, joining, caches)
         for stream in joining:
             self._kept[stream].solo, self._kept[stream].batch = None, batch
         return batch
@@ -151,16 +155,6 @@ class Caches:
     def _can_merge(self, stream: int) -> bool:
         kept = self._kept[stream]
         return kept.solo is None or batches.can_merge(kept.solo)
-
-    def _at_once(self, batch: Batch, streams: list[int], hidden: mx.array, run: Run) -> mx.array:
-        self._touched = [batch.layers]
-        if batch.members == streams:
-            return batch.settled(run(hidden, batch.layers))
-        # Rows of a hidden state are cheap to put in order, those of caches are not.
-        places = {stream: place for place, stream in enumerate(streams)}
-        there = mx.array([places[member] for member in batch.members if member is not None])
-        back = mx.array([batch.members.index(stream) for stream in streams])
-        return batch.settled(run(hidden[there], batch.layers))[back]
 
     def _one_by_one(self, streams: list[int], hidden: mx.array, run: Run) -> mx.array:
         self._touched = [self._solo(stream) for stream in streams]
