@@ -41,6 +41,7 @@ class Gate:
         self.max_body = config.max_body_bytes
         self._room = config.concurrent
         self._inside = 0
+        self._works: set[asyncio.Future[None]] = set()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -52,6 +53,21 @@ class Gate:
             yield
         finally:
             self._inside -= 1
+
+    @contextmanager
+    def working(self, work: asyncio.Future[None]) -> Iterator[None]:
+        self._works.add(work)
+        try:
+            yield
+        finally:
+            self._works.discard(work)
+
+    async def end(self, within_s: float) -> None:
+        """Let what is in progress come to its own end for so long, then end it: 503, or a cut stream."""
+        if self._works:
+            _, late = await asyncio.wait(self._works, timeout=within_s)
+            for work in late:
+                work.cancel()
 
 
 class Door:
@@ -132,7 +148,10 @@ class Door:
         work = asyncio.ensure_future(self._app(scope, give, send))
         gone = asyncio.ensure_future(_hung_up(receive))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            with self._gate.working(work):
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.cancelled():
+                raise ApiError(503, "the server ends", code="unavailable")
             if work.done():
                 work.result()
             else:

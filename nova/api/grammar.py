@@ -33,13 +33,13 @@ def of_format(response_format: Mapping[str, Any], param: str = "response_format"
     raise invalid(f"expected text, json_object or json_schema, got {kind!r}", f"{param}.type")
 
 
-def of_schema(schema: Mapping[str, Any], param: str) -> str:
-    """The grammar of the JSON documents that follow `schema`. Raises ApiError with llguidance's message.
+def of_schema(schema: Mapping[str, Any], param: str, lenient: bool = False) -> str:
+    """The grammar of the JSON documents that follow `schema`, `lenient` where it uses what llguidance does not know.
 
-    It may take some milliseconds: call it in a thread.
+    Raises ApiError with llguidance's message. It may take some milliseconds: call it in a thread.
     """
     try:
-        grammar: str = LLMatcher.grammar_from_json_schema(dict(schema), overrides=_SEPARATORS)
+        grammar: str = LLMatcher.grammar_from_json_schema(dict(schema), overrides={**_SEPARATORS, "lenient": lenient})
         limits = LLParserLimits(max_grammar_size=_MAX_SYMBOLS, initial_lexer_fuel=_MAX_FUEL)
         wrong = LLMatcher.validate_grammar(grammar, None, limits=limits)
     except ValueError as error:

@@ -1,0 +1,103 @@
+"""The ASGI application: every route, and what stands round all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import nova
+from nova.api import health
+from nova.api.errors import ApiError, invalid
+from nova.api.gate import Door, Gate, error_response
+from nova.api.openai.routers import routers
+from nova.api.port import Port
+from nova.config.schema import Api
+from nova.errors import ModelError
+
+log = structlog.get_logger(__name__)
+
+_MAX_PROBLEMS = 3
+"""A body with a list of the wrong items has a problem in each."""
+
+
+def make_app(port: Port, config: Api) -> FastAPI:
+    """All APIs over `port`, within the limits of `config`."""
+    app = FastAPI(title="Nova", version=nova.__version__, docs_url=None, redoc_url=None)
+    app.state.gate = gate = Gate(config)
+    for router in (health.router(port), *routers(port, gate)):
+        app.include_router(router)
+    app.add_middleware(Door, gate=gate)
+    if config.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(ModelError, _unreadable)
+    app.add_exception_handler(RequestValidationError, _misshaped)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_response(error, request.scope)
+
+
+async def _unreadable(request: Request, error: Exception) -> JSONResponse:
+    """What the model's tokenizer or chat template does not take."""
+    return error_response(invalid(str(error)), request.scope)
+
+
+async def _misshaped(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()[:_MAX_PROBLEMS]
+    params = ["" if problem["type"] == "json_invalid" else _field(problem["loc"]) for problem in problems]
+    texts = [
+        f"{param}: {_text(problem)}" if param else _text(problem)
+        for param, problem in zip(params, problems, strict=True)
+    ]
+    return error_response(invalid("; ".join(dict.fromkeys(texts)), params[0] or None), request.scope)
+
+
+async def _unrouted(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    response = error_response(ApiError(error.status_code, message), request.scope)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    """A defect of ours. Starlette raises it again, so uvicorn logs it with its traceback; a client sees none."""
+    log.error("a request met a defect", path=request.url.path, why=repr(error))
+    return error_response(ApiError(500, "an error of the server; its log has the details"), request.scope)
+
+
+def _field(location: Sequence[Any]) -> str:
+    """Where in the body, as messages[0].content; without pydantic's names of a union's alternatives."""
+    path = ""
+    for part in location[1:]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part.islower() and part not in ("str", "int", "float", "bool"):
+            path += f".{part}" if path else part
+    return path
+
+
+def _text(problem: dict[str, Any]) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "json_invalid":
+        text += f": {problem['ctx']['error']} at character {problem['loc'][-1]}"
+    return text
