@@ -120,6 +120,8 @@ class EmulatedStage:
         self._position_s = profile.position_ms(first_layer, last_layer) / 1000
         self._late = 0.0
         self._ends: list[int] = []
+        self._letters = mx.eye(VOCABULARY)[mx.array(list(TEXT))]
+        """Logits of each letter of the text."""
 
     def make_cache(self) -> list[Positions]:
         return [Positions()]
@@ -131,8 +133,10 @@ class EmulatedStage:
 
     def run(self, h: mx.array, cache: Sequence[Positions | BatchPositions]) -> mx.array:
         """`h` as it came, after this stage's time for so many positions."""
+        begun = time.perf_counter()
+        mx.eval(h)  # what the embedding takes is a part of the stage's time
         rows, width, _ = h.shape
-        self._wait(self._position_s * self._profile.width_factor(rows * width))
+        self._wait(begun + self._position_s * self._profile.width_factor(rows * width))
         self._ends = cache[0].advance(width)
         return h
 
@@ -143,12 +147,13 @@ class EmulatedStage:
         """Logits [rows, n, VOCABULARY] of the last n positions of the rows that were run last: at each position the
         letter that a sentence has there, so that a text does not depend on what was computed beside it."""
         rows, width, _ = h.shape
-        letters = [[TEXT[(end - width + i) % len(TEXT)] for i in range(width)] for end in self._ends[:rows]]
-        return (mx.arange(VOCABULARY) == mx.array(letters)[..., None]).astype(mx.float32)
+        letters = [[(end - width + i) % len(TEXT) for i in range(width)] for end in self._ends[:rows]]
+        return self._letters[mx.array(letters)]
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, until: float) -> None:
         # A sleeper wakes up late, by a time of the machine's and not of the stage's: learn it and start earlier.
-        begun = time.perf_counter()
-        time.sleep(seconds - min(self._late, seconds / 2))
-        late = time.perf_counter() - begun - seconds
-        self._late = max(0.0, self._late + LEARN * min(late, LATE_S))
+        left = until - time.perf_counter()
+        if left > 0:
+            time.sleep(left - min(self._late, left / 2))
+            late = time.perf_counter() - until
+            self._late = max(0.0, self._late + LEARN * min(late, LATE_S))
