@@ -84,7 +84,8 @@ def named(config: NodeConfig) -> NodeConfig:
 async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) -> None:
     """Run the node until a signal, the end of the lifeline, or an error of one of its parts.
 
-    The node takes part once its transports are probed. Raises ConfigError for a plugin's option that is wrong.
+    The node takes part once its transports are probed. Raises ConfigError for a plugin's option that is wrong, and for
+    an address or a certificate of the API that cannot be used.
     """
     keys = node_keys(config, home)
     prober = Prober(config.transport)
@@ -107,7 +108,16 @@ async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) 
         agent.send = spoke.send
         ending.push_async_callback(spoke.close, "the node ends")
         ending.push_async_callback(agent.close)  # engines end while there is a session to report it on
+        api = ""
         if config.role == "coordinator":
+            if config.api.listen:
+                # Workers, and coordinators without HTTP, start without the half second that its import takes.
+                from nova.api.server import Server
+
+                server = Server(coordinator.front, config.api)
+                api = server.url
+                tasks.append(asyncio.create_task(server.run()))
+                ending.push_async_callback(server.close)
             ending.callback(coordinator.close)  # first of all, so that clients hear the true reason
         await asyncio.wait({told, probing}, return_when=asyncio.FIRST_COMPLETED)
         if not probing.done():
@@ -115,7 +125,7 @@ async def serve(config: NodeConfig, home: Path, lifeline: bool, announce: bool) 
         agent.offer(probing.result())
         log.info("node starts", role=config.role, pid=os.getpid(), coordinator=config.control.address)
         if announce:
-            up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint)
+            up = Announcement(config.name, config.role, config.control.address, os.getpid(), agent.endpoint, api)
             print(msgspec.json.encode(up).decode(), flush=True)
         tasks += [asyncio.create_task(part) for part in (agent.run(), spoke.run(), prober.watch(agent.offer))]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

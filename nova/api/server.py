@@ -11,9 +11,11 @@ from collections.abc import Iterator
 import structlog
 import uvicorn
 
+from nova.api import spans
 from nova.api.app import make_app
 from nova.api.gate import Gate
 from nova.api.port import Port
+from nova.api.spanned import SpannedPort
 from nova.config.schema import Api
 from nova.errors import ConfigError
 
@@ -31,7 +33,8 @@ class Server:
     """Listens from the moment it is made; `run` answers. Raises ConfigError for an address or a certificate."""
 
     def __init__(self, port: Port, config: Api) -> None:
-        app = make_app(port, config)
+        self._spans = spans.make(config.otlp)
+        app = make_app(SpannedPort(port, self._spans) if self._spans else port, config)
         self._gate: Gate = app.state.gate
         self._ended = asyncio.Event()
         self._uvicorn = _Quiet(
@@ -62,6 +65,8 @@ class Server:
         await self._gate.end(_END_S)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), 2 * _LEAVE_S)
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
 
 class _Quiet(uvicorn.Server):

@@ -6,10 +6,13 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 
-from nova.config.schema import NAME_PATTERN, Deployment, NodeConfig
+from nova.config.schema import NAME_PATTERN, Api, Deployment, NodeConfig
 
 # What libzmq dials; besides, Python refuses to look up a name with an empty or overlong label.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+
+_KEY = re.compile("sha256:[0-9a-f]{64}")
+_ORIGIN = re.compile(r"https?://[^\s/]+")
 
 TRUSTED_WORDS = ("loopback", "thunderbolt")
 
@@ -24,6 +27,7 @@ def problems(config: NodeConfig) -> Iterator[Problem]:
     yield from _control(config)
     yield from _transport(config)
     yield from deployment_problems(config.deployment)
+    yield from _api(config.api)
 
 
 def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
@@ -45,11 +49,7 @@ def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
 
 def _control(config: NodeConfig) -> Iterator[Problem]:
     control, deployment = config.control, config.deployment
-    host, colon, port = control.address.rpartition(":")
-    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        yield "control.address", f"expected host:port with a port up to 65535, got {control.address!r}"
-    elif not _is_host(host):
-        yield "control.address", f"expected a host name or numeric address before the port, got {host!r}"
+    yield from _address("control.address", control.address)
     if control.dead_after_s <= control.heartbeat_s:
         known = f"control.heartbeat_s ({control.heartbeat_s} s)"
         yield "control.dead_after_s", f"{control.dead_after_s} s must be longer than {known}"
@@ -60,6 +60,32 @@ def _control(config: NodeConfig) -> Iterator[Problem]:
     for name, (first, longest) in pauses.items():
         if longest < first:
             yield f"{name}_max_s", f"{longest} s must not be shorter than {name}_s ({first} s)"
+
+
+def _api(api: Api) -> Iterator[Problem]:
+    for index, key in enumerate(api.keys):
+        if not _KEY.fullmatch(key):  # not shown: it may be a key itself
+            yield f"api.keys[{index}]", "expected sha256: and 64 hex digits, as `nova keys api` prints it"
+    if bool(api.tls_certificate) != bool(api.tls_key):
+        yield "api.tls_key", "belongs to api.tls_certificate: give both files, or neither"
+    for index, origin in enumerate(api.cors):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            yield f"api.cors[{index}]", f"expected an origin as https://chat.example, or *, got {origin!r}"
+    if not api.listen:
+        return
+    wrong = list(_address("api.listen", api.listen))
+    yield from wrong
+    if not wrong and not api.keys and not api.open and not _is_loopback(api.listen.rpartition(":")[0]):
+        why = "can be reached by others: give api.keys (`nova keys api` makes one), or set api.open = true"
+        yield "api.listen", f"{api.listen} {why}"
+
+
+def _address(key: str, address: str) -> Iterator[Problem]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        yield key, f"expected host:port with a port up to 65535, got {address!r}"
+    elif not _is_host(host):
+        yield key, f"expected a host name or numeric address before the port, got {host!r}"
 
 
 def _transport(config: NodeConfig) -> Iterator[Problem]:
@@ -98,6 +124,14 @@ def _is_nobody(host: str) -> bool:
     except ValueError:
         return False
     return address.is_unspecified or address.is_multicast
+
+
+def _is_loopback(host: str) -> bool:
+    """A name other than localhost counts as reachable: nothing is looked up here."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _is_host(text: str) -> bool:

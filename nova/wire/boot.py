@@ -23,10 +23,11 @@ class Boot(Record, frozen=True):
 
 class Announcement(Record, frozen=True):
     """What `nova-node --json` prints once it is up. `address` is the coordinator's, with the port in use;
-    `engines` is where this daemon's engines connect."""
+    `engines` is where this daemon's engines connect; `api` is the URL of the HTTP API, "" where there is none."""
 
     name: str
     role: str
     address: str
     pid: int
     engines: str
+    api: str = ""
