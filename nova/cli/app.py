@@ -8,12 +8,13 @@ import msgspec
 import typer
 
 from nova import __version__
-from nova.cli import chat, keys, model, remote, run, trace, transports
+from nova.cli import chat, keys, model, remote, run, serve, trace, transports
 from nova.cli.output import OUTPUTS
 from nova.cli.show import out
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command("run")(run.command)
+app.command("serve")(serve.command)
 app.command("generate")(remote.generate)
 app.command("chat")(chat.command)
 app.command("status")(remote.status)

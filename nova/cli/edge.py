@@ -20,14 +20,14 @@ def _problem(reason: str) -> Output:
     return Problem(error=reason)
 
 
-Result = TypeVar("Result", bound=Output)
+Result = TypeVar("Result", bound=Output | None)
 
 Tell = Callable[[str], Output]
 """From why a command failed to what it prints as JSON then."""
 
 
 def run(work: Coroutine[Any, Any, Result], json: bool, tell: Tell = _problem) -> Result:
-    """Run a command to its end; its result is printed where JSON was asked for, and returned.
+    """Run a command to its end; its result, if any, is printed where JSON was asked for, and returned.
 
     A NovaError is told in one line, and as JSON where JSON was asked for.
     """
@@ -39,7 +39,7 @@ def run(work: Coroutine[Any, Any, Result], json: bool, tell: Tell = _problem) ->
     except asyncio.CancelledError:
         err.print("interrupted")
         raise typer.Exit(interrupt.INTERRUPTED) from None
-    if json:
+    if json and result is not None:
         emit(result)
     return result
 

@@ -18,7 +18,7 @@ from nova.config.load import load
 from nova.control.client import Client
 from nova.errors import ConfigError, GenerationError, NodeLost, NovaError
 from nova.local.cluster import ClusterPlan, LocalCluster, running, setting
-from nova.model.locate import locate
+from nova.model.locate import is_hub_id, locate
 from nova.plan.profiles import Profile, find_profile, is_emulated
 from nova.transport.registry import installed
 from nova.wire.requests import Generate
@@ -60,7 +60,10 @@ def make_plan(nodes: int, model: str, split: str, transport: str, settings: list
     """What is wrong with the options is said here, before any process is started."""
     chosen = [setting("transport.order", [transport])] if transport else []
     allowed = load(None, [*chosen, *settings]).transport.allowed
-    located = model if is_emulated(model) else str(locate(model, home).absolute())
+    located = model
+    if not is_emulated(model):
+        folder = locate(model, home).absolute()  # the daemons have homes of their own, but the hub's cache in common
+        located = model if is_hub_id(model) and not Path(model).exists() else str(folder)
     if is_emulated(model):
         check_nodes(find_profile(model), nodes)
     if transport and transport not in installed():

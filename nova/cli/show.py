@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,6 +12,8 @@ from rich.text import Text as Line
 from nova.cli.output import Status, Text
 
 BAR_WIDTH = 30
+KV_PERCENT = "kv_percent:"
+"""What a counter is called, before its node's name."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -72,7 +76,19 @@ def cluster(status: Status) -> RenderableType:
     passed += [Line(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
     why = [] if serving else [Line(reason, style="yellow") for reason in status.reasons]
     stages: list[RenderableType] = [engines, *details] if status.engines else []
-    return Group(head, nodes, *machines, *stages, *passed, *why)
+    return Group(head, *_load(status.counters), nodes, *machines, *stages, *passed, *why)
+
+
+def _load(counters: Mapping[str, int]) -> list[RenderableType]:
+    """Requests, and what they have reserved of each node's memory for KV caches, where the coordinator counts them."""
+    lines: list[RenderableType] = []
+    if "requests_running" in counters:
+        waiting = counters.get("requests_waiting", 0)
+        lines.append(Line(f"requests: {counters['requests_running']} running, {waiting} waiting"))
+    used = {name.removeprefix(KV_PERCENT): value for name, value in counters.items() if name.startswith(KV_PERCENT)}
+    if used:
+        lines.append(Line("KV caches: " + ", ".join(f"{node} {percent} %" for node, percent in used.items())))
+    return lines
 
 
 def _unavailable(status: Status) -> list[str]:

@@ -26,6 +26,7 @@ from nova.config.schema import NodeConfig
 from nova.control.client import Client
 from nova.control.credentials import CLIENT_KEY
 from nova.control.keys import KeyStore
+from nova.errors import EngineError
 from nova.local.process import DaemonProcess
 
 log = structlog.get_logger(__name__)
@@ -52,20 +53,36 @@ class ClusterPlan:
 
 
 class LocalCluster:
-    """Daemons node-1 (the coordinator) to node-N. Made by `running`."""
+    """Daemons node-1 (the coordinator) to node-N. Made by `running`.
+
+    `address` is where the coordinator listens, `api` the URL of its HTTP API, "" where the plan has none.
+    """
 
     def __init__(self, plan: ClusterPlan, folder: Path) -> None:
         self.plan = plan
         self.folder = folder
         self.daemons: list[DaemonProcess] = []
         self.address = ""
+        self.api = ""
         self._environment = {**os.environ, MARK: folder.name}
 
     async def start(self) -> None:
         """The coordinator first, for its port; then all workers at once. Raises EngineError."""
         deadline = Deadline.after(START_S)
-        self.address = (await self._daemon(0).start(deadline)).address
-        await asyncio.gather(*(self._daemon(index).start(deadline) for index in range(1, self.plan.nodes)))
+        self.daemons = [self._daemon(0)]
+        coordinator = await self.daemons[0].start(deadline)
+        self.address, self.api = coordinator.address, coordinator.api
+        self.daemons += [self._daemon(index) for index in range(1, self.plan.nodes)]
+        await asyncio.gather(*(daemon.start(deadline) for daemon in self.daemons[1:]))
+
+    async def restart(self, index: int, deadline: Deadline) -> None:
+        """A daemon that has ended comes back as the same node, at the same addresses. Raises EngineError."""
+        daemon = self.daemons[index] = self._daemon(index)
+        try:
+            await daemon.start(deadline)
+        except EngineError:
+            daemon.kill()
+            raise
 
     @asynccontextmanager
     async def client(self, deadline_s: float = 10.0) -> AsyncIterator[Client]:
@@ -96,9 +113,7 @@ class LocalCluster:
         await asyncio.to_thread(self._sweep)
 
     def _daemon(self, index: int) -> DaemonProcess:
-        daemon = DaemonProcess(self.plan.names[index], self.folder, self._settings(index), self._environment)
-        self.daemons.append(daemon)
-        return daemon
+        return DaemonProcess(self.plan.names[index], self.folder, self._settings(index), self._environment)
 
     def _settings(self, index: int) -> list[str]:
         """What makes a daemon one of this cluster; the plan's own settings come later and win, but for the home."""
@@ -108,8 +123,8 @@ class LocalCluster:
             setting("role", "worker" if index else "coordinator"),
             setting("control.coordinator", names[0]),
             setting("control.address", self.address or "127.0.0.1:0"),
-            # All engines share this machine: a BLAS that takes every core for each of them is slower for all.
             setting("api.listen", ""),
+            # All engines share this machine: its memory, and a BLAS that takes every core for each is slower for all.
             setting("engine.kv_share", 0.5 / plan.nodes),
             setting("engine.threads", max(1, (os.cpu_count() or 1) // plan.nodes)),
         ]
@@ -119,6 +134,8 @@ class LocalCluster:
             settings += [setting("deployment.model", plan.model), setting("deployment.nodes", names)]
             settings.append(setting("deployment.split", list(plan.split)))
         settings += [*plan.settings, *(plan.node_settings[index] if index < len(plan.node_settings) else ())]
+        if self.api and not index:  # the port that it had before, for the clients that know it
+            settings.append(setting("api.listen", self.api.rpartition("//")[2]))
         return [*settings, setting("home", str(self.folder))]
 
     def _sweep(self) -> None:

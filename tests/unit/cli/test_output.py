@@ -146,3 +146,11 @@ def test_a_text_that_was_cut_off_keeps_what_had_come() -> None:
 
 def test_where_nothing_had_come_there_is_only_the_problem() -> None:
     assert Received(prompt_tokens=3).cut_off("node b died") == Problem(error="node b died")
+
+
+def test_requests_and_their_memory_are_shown_where_they_are_counted() -> None:
+    counters = {"requests_running": 3, "requests_waiting": 2, "kv_percent:a": 45, "kv_percent:b": 7}
+    shows = shown(cluster(status(counters=counters)))
+    assert "requests: 3 running, 2 waiting" in shows
+    assert "KV caches: a 45 %, b 7 %" in shows
+    assert "requests" not in shown(cluster(status(counters={"sent": 9})))
