@@ -31,14 +31,17 @@ PROVEN = frozenset(
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
 
+KV_GROUPS = (64, 32)
+"""Numbers of a head that share a scale when KV caches are quantised, best first; MLX has no smaller ones."""
+
 Cache = list[Any]
 """One mlx_lm cache per layer of the stage."""
 
 
 class StageModel:
-    """The loaded layers. Every method builds lazily; the caller evaluates. `h` is [1, n, hidden_size]."""
+    """The loaded layers. Every method builds lazily; the caller evaluates. `h` is [rows, n, hidden_size]."""
 
-    def __init__(self, model: Module, caches: Cache, first_layer: int, last_layer: int) -> None:
+    def __init__(self, model: Module, caches: Cache, first_layer: int, last_layer: int, kv_bits: int = 0) -> None:
         core = model.model
         total = len(core.layers)
         self.first_layer = first_layer
@@ -50,6 +53,8 @@ class StageModel:
         self._project: Module | None = model.lm_head if self._norm is not None and "lm_head" in model else None
         tied = self._norm is not None and self._project is None
         self._embedding: Module | None = core.embed_tokens if first_layer == 0 or tied else None
+        if kv_bits:
+            self._caches = self._quantised(kv_bits)
 
     @property
     def owns_embedding(self) -> bool:
@@ -75,15 +80,22 @@ class StageModel:
         """A fresh cache for one request."""
         return copy.deepcopy(self._caches)
 
+    def probed(self, positions: int) -> Cache:
+        """Caches that have taken so many positions, for their shapes: nothing of them is computed."""
+        caches = self.make_cache()
+        for width in (positions - 1, 1):  # a window is cut to its size by the step behind a prompt
+            self.run(mx.zeros((1, width, self.hidden_size), getattr(mx, self.dtype)), caches)
+        return caches
+
     def embed(self, tokens: mx.array) -> mx.array:
-        """Token ids [1, n] -> h. Raises ModelError unless the stage owns layer 0."""
+        """Token ids [rows, n] -> h. Raises ModelError unless the stage owns layer 0."""
         if not self.owns_embedding or self._embedding is None:
             raise ModelError(f"stage of layers {self.first_layer}-{self.last_layer} has no embedding")
         h: mx.array = self._embedding(tokens)
         return h
 
     def run(self, h: mx.array, cache: Cache) -> mx.array:
-        """h before this stage's layers -> h after them; `cache` grows by n positions."""
+        """h before this stage's layers -> h after them; `cache`, of one request or a batch, grows by n positions."""
         masks: dict[tuple[type, int], mx.array | str | None] = {}
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             # Layers with caches of one kind hold the same positions, so they share a mask, as in the whole model.
@@ -93,15 +105,20 @@ class StageModel:
             h = layer(h, masks[kind], layer_cache)
         return h
 
-    def head(self, h: mx.array) -> mx.array:
-        """h after the last layer -> logits [1, n, vocab]. Raises ModelError unless the stage owns the last layer."""
+    def norm(self, h: mx.array) -> mx.array:
+        """h after the last layer -> h after the final norm. Raises ModelError unless the stage owns the last layer."""
         if self._norm is None:
             raise ModelError(f"stage of layers {self.first_layer}-{self.last_layer} has no head")
-        project = self._project
+        normed: mx.array = self._norm(h)
+        return normed
+
+    def head(self, h: mx.array) -> mx.array:
+        """h after the last layer -> logits [rows, n, vocab]. Raises ModelError unless the stage owns the last layer."""
+        normed, project = self.norm(h), self._project
         if project is None:
             assert self._embedding is not None  # the constructor takes it along for a tied head
             project = self._embedding.as_linear
-        logits: mx.array = project(self._norm(h))
+        logits: mx.array = project(normed)
         return logits
 
     def evaluate(self, progress: Progress) -> None:
@@ -113,12 +130,38 @@ class StageModel:
             done += _nbytes(module)
             progress(done, total)
 
+    def _quantised(self, bits: int) -> Cache:
+        """This stage's caches with quantised ones where mlx_lm has them: not for windows. Raises ModelError."""
+        from mlx_lm.models.cache import KVCache, QuantizedKVCache
+
+        caches: Cache = []
+        for layer, (plain, filled) in enumerate(zip(self._caches, self.probed(2), strict=True), self.first_layer):
+            if type(plain) is not KVCache:
+                caches.append(plain)
+                continue
+            sizes = (filled.keys.shape[-1], filled.values.shape[-1])
+            groups = [size for size in KV_GROUPS if not any(head % size for head in sizes)]
+            if not groups:
+                raise ModelError(f"layer {layer}: heads of {sizes} numbers cannot be quantised: set engine.kv_bits = 0")
+            caches.append(QuantizedKVCache(groups[0], bits))
+        try:
+            self.run(mx.zeros((1, 1, self.hidden_size), getattr(mx, self.dtype)), copy.deepcopy(caches))
+        except ValueError as error:
+            raise ModelError(f"{one_line(error)}: set engine.kv_bits = 0") from error
+        return caches
+
     def _modules(self) -> list[Module]:
         ends = [module for module in (self._embedding, self._norm, self._project) if module is not None]
         return [*self.layers, *ends]
 
 
-def load_stage(folder: Path, first_layer: int, last_layer: int, progress: Progress | None = None) -> StageModel:
+def load_stage(
+    folder: Path,
+    first_layer: int,
+    last_layer: int,
+    progress: Progress | None = None,
+    kv_bits: int = 0,
+) -> StageModel:
     """Load layers [first_layer, last_layer) of the model in `folder` into memory.
 
     Only these layers and the ends they need are read. `progress` is called with (bytes done, bytes in all), at
@@ -133,7 +176,7 @@ def load_stage(folder: Path, first_layer: int, last_layer: int, progress: Progre
     if not 0 <= first_layer < last_layer <= card.layers:
         raise ModelError(f"{folder}: no stage {first_layer}-{last_layer} in a model of {card.layers} layers")
     model, caches = _load_lazily(folder)
-    stage = StageModel(model, caches, first_layer, last_layer)
+    stage = StageModel(model, caches, first_layer, last_layer, kv_bits)
     # What the stage does not hold goes away here, never evaluated: neither its file nor its random start is touched.
     del model, caches
     try:

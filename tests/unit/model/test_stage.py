@@ -135,14 +135,57 @@ def test_caches_of_two_requests_do_not_touch(folders: dict[str, Path]) -> None:
     assert staged(parts, PROMPT, 3)[0] == alone
 
 
+def test_the_norm_is_the_step_before_the_head(folders: dict[str, Path]) -> None:
+    (part,) = stages(folders["llama-tied"], [])
+    h = through([part], [part.make_cache()], PROMPT)
+    assert part._embedding is not None
+    assert mx.array_equal(part._embedding.as_linear(part.norm(h)), part.head(h))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_with_quantised_caches_stages_give_the_bits_of_the_whole_model_with_them(tmp_path: Path, bits: int) -> None:
+    from mlx_lm.models.cache import QuantizedKVCache
+    from mlx_lm.utils import load_model
+
+    folder = make_tiny(tmp_path / "m", "llama", head_dim=64)
+    model, _ = load_model(folder)
+    cache = [QuantizedKVCache(64, bits) for _ in range(LAYERS)]
+    model(mx.array([PROMPT[:-1]]), cache=cache)
+    logits = model(mx.array([PROMPT[-1:]]), cache=cache)[:, -1, :]
+    parts = [load_stage(folder, first, last, kv_bits=bits) for first, last in ((0, 2), (2, 4))]
+    (row,) = staged(parts, PROMPT, 1)[1]
+    assert mx.array_equal(row, (logits - mx.logsumexp(logits, keepdims=True))[0])
+    assert not mx.array_equal(row, staged(stages(folder, [2]), PROMPT, 1)[1][0])
+
+
+def test_windows_are_not_quantised(folders: dict[str, Path], tmp_path: Path) -> None:
+    part = load_stage(make_tiny(tmp_path / "m", "llama-sliding", head_dim=64), 0, 4, kv_bits=8)
+    assert [type(each).__name__ for each in part.make_cache()] == ["RotatingKVCache", "QuantizedKVCache"] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "why"),
+    [
+        ("llama", 16, r"layer 0: heads of \(16, 16\) numbers cannot be quantised: set engine.kv_bits = 0"),
+        ("gpt_oss", 64, "attention sinks.*: set engine.kv_bits = 0"),
+    ],
+)
+def test_caches_that_cannot_be_quantised_are_refused_with_the_reason(
+    tmp_path: Path, kind: str, head: int, why: str
+) -> None:
+    with pytest.raises(ModelError, match=why):
+        load_stage(make_tiny(tmp_path / "m", kind, head_dim=head), 0, 4, kv_bits=8)
+
+
 def test_a_stage_owns_only_the_ends_that_are_its_own(folders: dict[str, Path]) -> None:
     first, middle, last = stages(folders["llama"], [1, 3])
     assert [part.owns_embedding for part in (first, middle, last)] == [True, False, False]
     assert [part.owns_head for part in (first, middle, last)] == [False, False, True]
     with pytest.raises(ModelError, match="has no embedding"):
         last.embed(mx.array([[1]]))
-    with pytest.raises(ModelError, match="has no head"):
-        middle.head(mx.zeros((1, 1, 64)))
+    for end in (middle.head, middle.norm):
+        with pytest.raises(ModelError, match="has no head"):
+            end(mx.zeros((1, 1, 64)))
     assert (middle.hidden_size, middle.dtype, len(middle.make_cache())) == (64, "float32", 2)
 
 
