@@ -9,7 +9,8 @@ from typing import Protocol
 
 from nova.api.ask import choices
 from nova.api.output import Part, Splitter, Text
-from nova.api.port import Port
+from nova.api.port import Chat, Port, Prompt
+from nova.api.tools import ForcedCall
 from nova.model.dialect import Dialect
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 
@@ -52,6 +53,20 @@ def after_thought(constraint: str, dialect: Dialect) -> str:
         f"answer: %json {json.dumps(schema)}",
     ]
     return "\n".join(rules)
+
+
+async def opened(
+    port: Port, dialect: Dialect, chat: Chat, constraint: str = "", forced: bool = False
+) -> tuple[Prompt, str, Reader]:
+    """The prompt of a turn, its grammar, and what reads its text. `constraint` is the answer's grammar, `forced` says
+    that it is that of a call (`nova.api.tools`). Raises ModelError."""
+    prompt = await port.encode_chat(chat)
+    if not constraint:
+        return prompt, "", Splitter(dialect, prompt.in_thought, chat.tools)
+    reader: Reader = ForcedCall() if forced else Splitter(Dialect())
+    if not (prompt.in_thought and dialect.thought):
+        return prompt, constraint, reader
+    return prompt, after_thought(constraint, dialect), AfterThought(dialect, reader)
 
 
 async def answer(port: Port, ask: Generate, reader: Reader) -> AsyncGenerator[Told, None]:
