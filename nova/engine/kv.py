@@ -33,7 +33,7 @@ def cost(stage: object, spec: EngineSpec) -> KvCost:
 
 def free_bytes() -> int:
     """Memory that could be taken, in bytes. On a Mac also: of what the GPU may use without paging."""
-    free = psutil.virtual_memory().available
+    free: int = psutil.virtual_memory().available
     if mx.metal.is_available():
         free = min(free, int(mx.device_info()["max_recommended_working_set_size"]) - mx.get_active_memory())
     return max(0, free)

@@ -32,7 +32,10 @@ def attend(hidden: mx.array, caches: Cache) -> mx.array:
     for cache in caches:
         keys, values = cache.update_and_fetch(hidden[:, None], hidden[:, None])
         if isinstance(cache, QuantizedKVCache):
-            keys, values = (mx.dequantize(*each, cache.group_size, cache.bits) for each in (keys, values))
+            plain: list[mx.array] = []
+            for packed, scales, biases in (keys, values):
+                plain.append(mx.dequantize(packed, scales, biases, cache.group_size, cache.bits))
+            keys, values = plain
         count, length = hidden.shape[1], keys.shape[2]
         if hasattr(cache, "left_padding"):
             seen = mx.arange(length)[None, None] >= cache.left_padding[:, None, None]
