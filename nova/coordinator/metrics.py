@@ -107,9 +107,9 @@ class Metrics:
         self._prompt.inc(tokens)
         self._cached.inc(cached)
 
-    def tokens(self, count: int, after_s: float | None = None) -> None:
+    def token(self, after_s: float | None) -> None:
         """`after_s` is the time since the request's token before; None for its first."""
-        self._tokens.inc(count)
+        self._tokens.inc()
         if after_s is not None:
             self._between.observe(after_s)
 

@@ -17,9 +17,11 @@ from nova.wire.work import TokenLogprob
 
 @dataclass
 class _Held:
-    token: int
+    """`token` is None for what is left of a text whose tokens have gone already."""
+
+    token: int | None
     text: str
-    logprob: TokenLogprob | None
+    logprob: TokenLogprob | None = None
 
 
 class Pieces:
@@ -40,9 +42,8 @@ class Pieces:
 
     def end(self) -> None:
         """There are no more tokens: what was not a whole character comes as it is."""
-        if not self.stopped_by and self._held:
-            text = self._text.flush()
-            self._held[-1].text += text
+        if not self.stopped_by and (text := self._text.flush()):
+            self._held.append(_Held(None, text))
             self._look(text)
         self._stops = Stops(())
 
@@ -53,8 +54,9 @@ class Pieces:
         while self._held and len(self._held[0].text) <= certain:
             taken.append(self._held.popleft())
             certain -= len(taken[-1].text)
-        text = "".join(each.text for each in taken)
-        return [each.token for each in taken], text, [each.logprob for each in taken if each.logprob is not None]
+        tokens = [each.token for each in taken if each.token is not None]
+        logprobs = [each.logprob for each in taken if each.logprob is not None]
+        return tokens, "".join(each.text for each in taken), logprobs
 
     def _look(self, text: str) -> None:
         """Whether a stop string ends with this text; if so, cut it off, and what comes after it."""

@@ -17,6 +17,7 @@ from nova.config.schema import NodeConfig
 from nova.control.hub import Hub
 from nova.control.session import Session
 from nova.coordinator import check
+from nova.coordinator.books import Books
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.front import Front
 from nova.coordinator.metrics import Metrics, State
@@ -64,8 +65,9 @@ class Coordinator:
         self._deployment = Deployment(config, nodes, [], new_ticket)
         self._checks = check.Checks(config, new_ticket, self._to_client)
         self._metrics, self._trace = Metrics(nodes), Trace(nodes)
-        post = Post(self._to_client, self._to_node, self._offset_ns)
-        self._serving = Serving(config.deployment, self._deployment, post, self._metrics, self._trace, clock)
+        books = Books(self._deployment, self._metrics, self._trace, self._offset_ns, clock)
+        post = Post(self._to_client, self._to_node)
+        self._serving = Serving(config.deployment, self._deployment, post, books, clock)
         self.front = Front(self, self._texts)
 
     async def run(self) -> None:

@@ -9,51 +9,42 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
-from statistics import fmean
 
 from nova.clock import Clock
 from nova.config.schema import Deployment as Limits
 from nova.coordinator.account import account, strange
 from nova.coordinator.admission import Admission
+from nova.coordinator.books import Books
 from nova.coordinator.deployment import Deployment
-from nova.coordinator.metrics import Metrics
 from nova.coordinator.model import ServedModel
 from nova.coordinator.request import Request, invalid, misfit
-from nova.coordinator.trace import Trace
 from nova.wire.messages import Begin, Budget, Cancel, Message, Pooled, Step
 from nova.wire.requests import Accepted, Embedded, Failed, Generate, Piece
-from nova.wire.work import ChunkTiming, Outcome
+from nova.wire.work import Outcome
 
-RECENT = 32
-"""Requests whose durations the time to try again is estimated from."""
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Post:
-    """The ways out. `to_client(session, message)` and `to_node(node, message)` must not raise; `offset_ns(node)` is
-    that node's clock minus ours."""
+    """The ways out, which must not raise: `to_client(session, message)` and `to_node(node, message)`."""
 
     to_client: Callable[[int, Message], None]
     to_node: Callable[[str, Message], None]
-    offset_ns: Callable[[str], int]
 
 
 class Serving:
     """The requests of one deployment, in the order in which they came."""
 
-    def __init__(
-        self, limits: Limits, deployment: Deployment, post: Post, metrics: Metrics, trace: Trace, clock: Clock
-    ) -> None:
+    def __init__(self, limits: Limits, deployment: Deployment, post: Post, books: Books, clock: Clock) -> None:
         self._limits = limits
         self._deployment = deployment
         self._post = post
-        self._metrics = metrics
-        self._trace = trace
+        self._books = books
         self._clock = clock
         self._queue: deque[Request] = deque()
         self._active: dict[int, Request] = {}
         self._streams = 0
-        self._durations: deque[float] = deque(maxlen=RECENT)
         self._generation = 0
         self._memory = Admission([], [], 0.0)
         """That of the group of `_generation`."""
@@ -79,7 +70,7 @@ class Serving:
         refusal = self._refusal(generate)
         if refusal is not None:
             self._post.to_client(session, refusal)
-            self._metrics.ended(refusal.code, 0.0)
+            self._books.refused(refusal.code)
             return None
         self._streams += 1
         request = Request(session, generate, self._clock(), self._streams)
@@ -111,26 +102,30 @@ class Serving:
         """From the driver: pass the texts on, and close the accounts that are at their end."""
         if not self._is_driver(node, step):
             return
-        self._timed(step.timing)
+        self._books.passed(step.timing, self._active)
         for outcome in step.outcomes:
             if (request := self._active.get(outcome.stream)) is not None and not request.generate.pool:
                 self._brought(request, outcome, node)
         for stream, reason in step.failed.items():
-            if (request := self._active.get(stream)) is not None:
-                self.fail(request, reason)
+            if (request := self._active.get(stream)) is not None:  # before its first token it was not to be begun
+                self.fail(request, reason, "lost" if request.tokens else "invalid")
         self.advance()
 
     def pooled(self, node: str, pooled: Pooled) -> None:
         """From the driver: the vector that a request asked for, which ends it."""
         if not self._is_driver(node, pooled):
             return
-        self._timed(pooled.timing)
+        self._books.passed(pooled.timing, self._active)
         request = self._active.get(pooled.stream)
         if request is not None and request.generate.pool:
-            self._metrics.prompt(len(request.prompt), 0)
-            embedded = Embedded(request.generate.request, pooled.vector, len(request.prompt))
-            self._post.to_client(request.session, embedded)
-            self._end(request, "embedded")
+            size = len(pooled.vector)
+            if not size or size % FLOAT_BYTES:
+                self.fail(request, f"the engine on node {node} sent a vector of {size} bytes: restart it")
+            else:
+                self._books.prompt(request, cached=0)
+                embedded = Embedded(request.generate.request, pooled.vector, len(request.prompt))
+                self._post.to_client(request.session, embedded)
+                self._end(request, "embedded")
         self.advance()
 
     def fail(self, request: Request, reason: str, code: str = "lost") -> None:
@@ -184,13 +179,8 @@ class Serving:
         blocked = self._next is not None  # by memory: nothing that comes now will begin at once
         if len(self._queue) >= self._limits.queued + (0 if blocked else self._room):
             reason = f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
-            return Failed(name, reason, code="busy", retry_after_s=self._retry_after_s)
+            return Failed(name, reason, code="busy", retry_after_s=self._books.retry_after_s(len(self._active)))
         return None
-
-    @property
-    def _retry_after_s(self) -> float:
-        """When one of those that run will have ended, by how long the last ones ran."""
-        return max(1.0, fmean(self._durations) / max(1, len(self._active))) if self._durations else 1.0
 
     @property
     def _room(self) -> int:
@@ -218,17 +208,14 @@ class Serving:
         costs = [engines[rank].kv for rank in range(len(deployment.nodes))]
         self._memory = Admission(deployment.nodes, costs, deployment.config.engine.prefix_share)
         driver = deployment.driver
-        if any(cost is not None for cost in costs):
-            self._post.to_node(driver.node, Budget(driver.key, self._memory.prefix_tokens, self._memory.trimmable))
+        self._post.to_node(driver.node, Budget(driver.key, self._memory.prefix_tokens, self._memory.trimmable))
 
     def _begin(self, request: Request) -> None:
         driver, generate = self._deployment.driver, request.generate
-        request.begun = self._clock()
         self._queue.remove(request)
         self._active[request.stream_id] = request
         self._memory.reserve(request.stream_id, request.positions)
-        self._metrics.begun(request.begun - request.asked)
-        self._trace.begun(generate.request, request.stream_id, self._generation, self._deployment.transport)
+        self._books.begun(request)
         self._post.to_node(
             driver.node,
             Begin(
@@ -237,33 +224,16 @@ class Serving:
             ),
         )  # fmt: skip
 
-    def _timed(self, timing: ChunkTiming | None) -> None:
-        """A chunk has passed all stages."""
-        nodes = self._deployment.nodes
-        if timing is None or len(timing.hops) != len(nodes):
-            return
-        offsets = [self._post.offset_ns(node) for node in nodes]
-        self._trace.saw(self._generation, timing)
-        self._metrics.crossed(timing, self._deployment.transport, offsets, self._clock())
-        for stream, _ in timing.rows:
-            if (request := self._active.get(stream)) is not None:
-                request.tally.add(timing, offsets)
-
     def _brought(self, request: Request, outcome: Outcome, node: str) -> None:
         pieces = request.pieces
         if pieces is None or (why := strange(request, outcome)):
             self.fail(request, f"the engine on node {node} sent {why}: restart it")
             return
-        now = self._clock()
         if outcome.tokens and not request.tokens:
-            request.first_token, request.cached = now, outcome.cached
-            self._metrics.first_token(now - request.asked)
-            self._metrics.prompt(len(request.prompt), request.cached)
+            self._books.prompt(request, outcome.cached)
         for token, logprob in zip_longest(outcome.tokens, outcome.logprobs):
             pieces.add(token, logprob)
-            request.tokens += 1
-            self._metrics.tokens(1, now - request.last_token if request.last_token else None)
-            request.last_token = now
+            self._books.token(request)
             if pieces.stopped_by:
                 break
         if outcome.finish:
@@ -279,15 +249,11 @@ class Serving:
 
     def _end(self, request: Request, outcome: str, *, cancel: bool = False) -> None:
         """The only way out, for every request that was taken in. `cancel` tells the driver, who does not know it."""
-        now = self._clock()
-        if self._active.pop(request.stream_id, None) is None:
+        begun = self._active.pop(request.stream_id, None) is not None
+        if not begun:
             self._queue.remove(request)
-        else:
-            self._memory.release(request.stream_id)
-            self._trace.ended(request.stream_id)
-            self._durations.append(now - request.begun)
-            if cancel and self._deployment.state == "serving":
-                driver = self._deployment.driver
-                self._post.to_node(driver.node, Cancel(driver.key, request.stream_id))
-        span = request.last_token - request.first_token
-        self._metrics.ended(outcome, now - request.asked, span / (request.tokens - 1) if request.tokens > 1 else None)
+        elif cancel and self._deployment.state == "serving":
+            driver = self._deployment.driver
+            self._post.to_node(driver.node, Cancel(driver.key, request.stream_id))
+        self._memory.release(request.stream_id)
+        self._books.ended(request, outcome, begun=begun)

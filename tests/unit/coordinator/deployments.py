@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from nova.clock import FakeClock
 from nova.config.schema import Control, Deployment, NodeConfig, Transport
@@ -14,7 +15,7 @@ from nova.transport.offers import names
 from nova.transport.select import FRAMES
 from nova.wire import phases
 from nova.wire.messages import EngineExited, EngineState, Message, StartEngine
-from nova.wire.values import AttachmentOffer, EngineKey, LinkMeasure, TransportOffer
+from nova.wire.values import AttachmentOffer, EngineKey, KvCost, LinkMeasure, TransportOffer
 from nova.wire.work import ChunkTiming
 
 ORDER = ["tcp", "zmq"]
@@ -70,9 +71,11 @@ class Cluster:
         exited = EngineExited(engine.key, 4711, False, reason, engine.phase, error)
         return self.machine.engine_exited(engine.node, exited, self.clock())
 
-    def all_ready(self) -> None:
-        for rank in self.machine.engines:
-            self.state(rank, phases.READY)
+    def all_ready(self, *kv: KvCost) -> None:
+        """`kv` are the stages', if they say what requests cost."""
+        for engine, cost in zip_longest(self.machine.engines.values(), kv):
+            state = EngineState(engine.key, phases.READY, kv=cost)
+            self.machine.engine_state(engine.node, state, self.clock())
 
     def trial_ready(self, latency_s: float = 1e-3) -> Outbox:
         """The engines of the trial form and verify."""
@@ -100,9 +103,9 @@ class Cluster:
                     out += self.machine.engine_exited(engine.node, exited, self.clock())
         return out
 
-    def serving(self, *transports: str) -> Cluster:
+    def serving(self, *transports: str, kv: Sequence[KvCost] = ()) -> Cluster:
         self.join_all(*transports)
-        self.all_ready()
+        self.all_ready(*kv)
         assert self.machine.state == "serving"
         return self
 

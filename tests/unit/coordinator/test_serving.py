@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.config.schema import Deployment as Limits
+from nova.coordinator.books import Books
 from nova.coordinator.metrics import Metrics
 from nova.coordinator.model import Bytes, ServedModel
 from nova.coordinator.request import MAX_NEW_TOKENS
@@ -41,19 +42,21 @@ class Desk:
         post = Post(
             lambda session, message: self.to_client.append((session, message)),
             lambda node, message: self.to_node.append((node, message)),
-            lambda node: 0,
         )
-        nodes = self.cluster.machine.nodes
-        self.metrics, self.trace = Metrics(nodes), Trace(nodes)
-        self.serving = Serving(
-            self.limits, self.cluster.machine, post, self.metrics, self.trace, self.cluster.clock
-        )  # fmt: skip
+        machine, clock = self.cluster.machine, self.cluster.clock
+        self.metrics, self.trace = Metrics(machine.nodes), Trace(machine.nodes)
+        books = Books(machine, self.metrics, self.trace, lambda node: 0, clock)
+        self.serving = Serving(self.limits, machine, post, books, clock)
+
+    model = MODEL
+
+    def generate(self, name: str, **changes: Any) -> Generate:
+        return msgspec.structs.replace(Generate(name, "", 8, Sampling(), deadline_s=100.0), **changes)
 
     def ask(self, name: str, prompt: int = 4, session: int = 1, **changes: Any) -> Message:
         """Submit; returns the first answer."""
-        generate = msgspec.structs.replace(Generate(name, "", 8, Sampling(), deadline_s=100.0), **changes)
         before = len(self.to_client)
-        request = self.serving.arrive(session, generate)
+        request = self.serving.arrive(session, self.generate(name, **changes))
         if request is not None:
             self.serving.encoded(request, list(range(10, 10 + prompt)), MODEL)
         return self.to_client[before][1]
@@ -111,7 +114,7 @@ def test_a_prompt_that_just_fits_is_accepted_and_begun_at_the_driver() -> None:
     sampling = Sampling(0.5, 0.9, 7)
     assert desk.ask("r", 42, sampling=sampling) == Accepted("r", 42)
     begin = Begin(EngineKey("main", 1, 1), 1, list(range(10, 52)), 8, [STOP], sampling)
-    assert desk.to_node == [("b", begin)]
+    assert desk.to_node[1:] == [("b", begin)]
 
 
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(1, 12))
@@ -181,7 +184,7 @@ def test_the_deadline_fails_the_request_cancels_its_stream_and_lets_the_next_beg
     assert desk.to_client[-2][1] == Failed("short", "the deadline of 5 s passed", tokens_sent=2, code="deadline")
     assert desk.cancelled == [1]
     assert desk.begun == [1, 3]
-    assert desk.to_node[1] == ("b", Cancel(EngineKey("main", 1, 1), 1))
+    assert desk.to_node[2] == ("b", Cancel(EngineKey("main", 1, 1), 1))
 
 
 def test_an_abandoned_request_is_cancelled_without_an_answer() -> None:
