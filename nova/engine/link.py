@@ -49,8 +49,8 @@ rest, of which there is one per request."""
 INLINE_BYTES = 64 << 10
 """bytes; a tensor up to this is sent by the thread that computed it, unless others wait to be sent.
 
-Measured over loopback, such a send takes 16 us, and to wake the sending thread 5 us. But that thread then waits for the
-interpreter: until the caller computes, or for `sys.getswitchinterval()` (5 ms as a rule) while it builds its next graph.
+Measured over loopback, such a send takes 16 us, and to wake the sending thread 5 us. But that thread then waits for
+the interpreter while the caller builds its next graph: for `sys.getswitchinterval()`, as a rule 5 ms, if need be.
 For a large tensor that is little beside its travel; a token would come late.
 """
 
