@@ -98,8 +98,10 @@ def trial(line: ControlLine, key: EngineKey, links: list[LinkMeasure]) -> str:
 def ready(key: EngineKey, spec: EngineSpec, stage: Any) -> EngineState:
     import psutil
 
+    from nova.engine.kv import cost
+
     resident = psutil.Process().memory_info().rss
-    return EngineState(key, phases.READY, os.getpid(), "", stage.weight_bytes, resident)
+    return EngineState(key, phases.READY, os.getpid(), "", stage.weight_bytes, resident, kv=cost(stage, spec))
 
 
 def run(line: ControlLine, home: str) -> int:

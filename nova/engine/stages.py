@@ -22,7 +22,8 @@ def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:
     def progress(done: int, total: int) -> None:
         report(f"{done >> 20} of {total >> 20} MiB")
 
-    return load_stage(locate(spec.model, Path(home)), spec.first_layer, spec.last_layer, progress)
+    folder = locate(spec.model, Path(home))
+    return load_stage(folder, spec.first_layer, spec.last_layer, progress, spec.kv_bits)
 
 
 def grammars(spec: EngineSpec, home: str) -> Grammars:
