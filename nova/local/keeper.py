@@ -9,7 +9,7 @@ from nova.clock import Clock, Deadline, monotonic
 from nova.errors import EngineError
 from nova.local.cluster import START_S, LocalCluster
 
-PAUSE_S = 1.0
+PAUSE_S = 0.25
 """s; before a daemon is started again. It doubles while the daemon does not last."""
 PAUSE_MAX_S = 30.0
 LASTS_S = 60.0

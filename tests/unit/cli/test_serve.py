@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
+import signal
 import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -16,9 +19,11 @@ from nova.cli import serve
 from nova.cli.app import app
 from nova.cli.output import Serving
 from nova.cli.serve import api_settings, check_free
+from nova.clock import Deadline
 from nova.config.load import load
 from nova.errors import ConfigError, EngineError, NodeLost
 from nova.wire.requests import StatusReply
+from tests.support.nova import Command, read_until
 
 RUNNER = CliRunner()
 
@@ -135,3 +140,37 @@ def test_what_is_to_be_copied_names_the_key_where_one_is_needed(capfd: pytest.Ca
     assert "curl http://127.0.0.1:1/v1/chat/completions" in printed
     assert '-H "Authorization: Bearer $NOVA_API_KEY"' in printed
     assert "--set control.coordinator=node-1" in printed
+
+
+def told(command: Command, text: str, deadline: Deadline) -> str:
+    """What it says on standard error up to the line with `text`."""
+    assert command.process.stderr is not None
+    lines = ""
+    while text not in lines:
+        assert not deadline.expired, lines
+        line = command.process.stderr.readline()
+        assert line, f"the command ended without {text!r}: {lines}"
+        lines += line
+    return lines
+
+
+def test_a_deployment_survives_its_daemons_and_ends_with_ctrl_c(nova_home: Path) -> None:
+    deadline = Deadline.after(60.0)
+    options = ("--nodes", "2", "--listen", "127.0.0.1:0", "--api-key", "k", "--json")
+    with Command("serve", "-m", "emulated:seed", *options, "--set", "control.dead_after_s=1") as command:
+        found = json.loads(read_until(command, "\n}\n", deadline))
+        assert (found["nodes"], found["keys"], found["transport"]) == (["node-1", "node-2"], 1, "tcp")
+        assert httpx.get(f"{found['url']}/v1/models", trust_env=False).status_code == httpx.codes.UNAUTHORIZED
+        for daemon in command.daemons():  # the worker and the coordinator
+            daemon.kill()
+        lines = told(command, "serving again over tcp", deadline)
+        assert "not serving, it recovers: " in lines
+        for name in found["nodes"]:
+            assert re.search(rf"the daemon {name} \(pid \d+\) was killed by SIGKILL; it is started again in", lines)
+        assert httpx.get(f"{found['url']}/ready", trust_env=False).status_code == httpx.codes.OK
+        daemons = command.daemons()
+        command.process.send_signal(signal.SIGINT)
+        assert told(command, "stopping", deadline)
+        assert command.process.wait(deadline.remaining()) == 0
+    assert [daemon for daemon in daemons if daemon.is_running()] == []
+    assert list((nova_home / "run").iterdir()) == []
