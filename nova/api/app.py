@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 import nova
-from nova.api import health
+from nova.api import anthropic, health
 from nova.api.errors import ApiError, invalid
 from nova.api.gate import Door, Gate, error_response
 from nova.api.openai.routers import routers
@@ -23,15 +23,15 @@ from nova.errors import ModelError
 
 log = structlog.get_logger(__name__)
 
-_MAX_PROBLEMS = 3
-"""A body with a list of the wrong items has a problem in each."""
+_MAX_PROBLEMS = 10
+"""A body may be wrong in very many places: the first are looked at."""
 
 
 def make_app(port: Port, config: Api) -> FastAPI:
     """All APIs over `port`, within the limits of `config`."""
     app = FastAPI(title="Nova", version=nova.__version__, docs_url=None, redoc_url=None)
     app.state.gate = gate = Gate(config)
-    for router in (health.router(port), *routers(port, gate)):
+    for router in (health.router(port), *routers(port, gate), anthropic.router(port, gate)):
         app.include_router(router)
     app.add_middleware(Door, gate=gate)
     if config.cors:
@@ -62,13 +62,11 @@ async def _unreadable(request: Request, error: Exception) -> JSONResponse:
 
 async def _misshaped(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = error.errors()[:_MAX_PROBLEMS]
-    params = ["" if problem["type"] == "json_invalid" else _field(problem["loc"]) for problem in problems]
-    texts = [
-        f"{param}: {_text(problem)}" if param else _text(problem)
-        for param, problem in zip(params, problems, strict=True)
-    ]
-    return error_response(invalid("; ".join(dict.fromkeys(texts)), params[0] or None), request.scope)
+    told = [(_field(problem), _text(problem)) for problem in error.errors()[:_MAX_PROBLEMS]]
+    # Of a union's alternatives, those count that had more to object to than the type of the whole.
+    deepest = [one for one in told if not any(other[0].startswith((f"{one[0]}.", f"{one[0]}[")) for other in told)]
+    texts = [f"{field}: {text}" if field else text for field, text in deepest]
+    return error_response(invalid("; ".join(dict.fromkeys(texts)), deepest[0][0] or None), request.scope)
 
 
 async def _unrouted(request: Request, error: Exception) -> JSONResponse:
@@ -85,10 +83,10 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     return error_response(ApiError(500, "an error of the server; its log has the details"), request.scope)
 
 
-def _field(location: Sequence[Any]) -> str:
+def _field(problem: Mapping[str, Any]) -> str:
     """Where in the body, as messages[0].content; without pydantic's names of a union's alternatives."""
     path = ""
-    for part in location[1:]:
+    for part in () if problem["type"] == "json_invalid" else problem["loc"][1:]:
         if isinstance(part, int):
             path += f"[{part}]"
         elif part.isidentifier() and part.islower() and part not in ("str", "int", "float", "bool"):
@@ -96,7 +94,7 @@ def _field(location: Sequence[Any]) -> str:
     return path
 
 
-def _text(problem: dict[str, Any]) -> str:
+def _text(problem: Mapping[str, Any]) -> str:
     text = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         text += f": {problem['ctx']['error']} at character {problem['loc'][-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from nova.api.answer import opened
 from nova.api.ask import choices, served
 from nova.api.events import EventStream
 from nova.api.gate import Gate
@@ -18,9 +20,7 @@ from nova.api.openai.chat_body import ChatBody
 from nova.api.openai.choice import Choice, Delta
 from nova.api.openai.frame import DONE, Frame, usage
 from nova.api.openai.logprobs import TokenTexts
-from nova.api.output import Splitter
 from nova.api.port import Port
-from nova.api.tools import ForcedCall
 from nova.ids import new_request_id
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 
@@ -33,17 +33,11 @@ def router(port: Port, gate: Gate) -> APIRouter:
     async def chat(body: ChatBody) -> Response:
         """The next message of a conversation; with `stream`, server-sent events of chat.completion.chunk."""
         model = served(port, body.model)
-        alternatives, grammar, offered = body.alternatives, await body.grammar(), body.offered()
-        prompt = await port.encode_chat(body.chat())
+        alternatives, constraint = body.alternatives, await body.constraint()
+        prompt, grammar, reader = await opened(port, model.dialect, body.chat(), constraint, forced=body.must_call)
         asks = body.asks(model, gate, prompt.tokens, limit=body.limit, logprobs=alternatives, grammar=grammar)
-
-        def splitter() -> Splitter | ForcedCall:
-            if body.must_call:
-                return ForcedCall()
-            # Under a grammar the text is the answer from its first token on.
-            return Splitter(model.dialect, prompt.in_thought and not grammar, offered)
-
-        found = [Choice(index, splitter(), texts) for index in range(len(asks))]
+        # Each choice has a reader of its own: it holds a text that is not certain yet.
+        found = [Choice(index, copy.deepcopy(reader), texts) for index in range(len(asks))]
         frame = Frame(f"chatcmpl-{new_request_id()}", int(time.time()), model.name)
         if body.stream:
             return EventStream(_stream(port, asks, found, frame, body.usage_streamed))

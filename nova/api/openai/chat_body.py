@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -11,23 +11,20 @@ from nova.api import grammar, tools
 from nova.api.errors import invalid
 from nova.api.openai.fields import MAX_TOKENS, JsonObject, Sampled
 from nova.api.openai.messages import (
-    MAX_TOOLS,
-    ChatMessage,
+    Messages,
     NamedTool,
-    Tool,
     ToolChoice,
+    Tools,
     for_template,
     tools_for_template,
 )
 from nova.api.port import Chat
 
-MAX_MESSAGES = 4096
-
 
 class ChatBody(Sampled):
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Messages
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     response_format: JsonObject | None = None
     logprobs: bool | None = None
@@ -60,8 +57,8 @@ class ChatBody(Sampled):
     def chat(self) -> Chat:
         return Chat(for_template(self.messages), self.offered(), self.chat_template_kwargs or {})
 
-    async def grammar(self) -> str:
-        """What holds the text: a call that must be made, else a format; "" leaves it free. Raises ApiError."""
+    async def constraint(self) -> str:
+        """The grammar of the answer: a call that must be made, else a format; "" leaves it free. Raises ApiError."""
         if self.must_call:
             name = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else ""
             return await asyncio.to_thread(tools.forced, self.offered(), name)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nova.api.answer import Reader
 from nova.api.openai.logprobs import TokenTexts
-from nova.api.output import Part, Splitter, Text, Thought, ToolCall
-from nova.api.tools import ForcedCall
+from nova.api.output import Part, Text, Thought, ToolCall
 from nova.ids import new_request_id
 from nova.wire.requests import Completed, Piece
 
@@ -30,11 +30,11 @@ class Delta:
 
 
 class Choice:
-    """`splitter` reads the model's text; `texts` knows what tokens are called."""
+    """`reader` splits the model's text into parts; `texts` knows what tokens are called."""
 
-    def __init__(self, index: int, splitter: Splitter | ForcedCall, texts: TokenTexts) -> None:
+    def __init__(self, index: int, reader: Reader, texts: TokenTexts) -> None:
         self._index = index
-        self._splitter = splitter
+        self._reader = reader
         self._texts = texts
         self._calls = 0
         self._waiting: list[dict[str, Any]] = []  # log-probabilities of tokens whose text is held back
@@ -43,11 +43,13 @@ class Choice:
 
     async def piece(self, piece: Piece) -> list[Delta]:
         self._waiting += [await self._texts.chat(one) for one in piece.logprobs]
-        return self._told(self._splitter.add(piece.text))
+        return self._told(self._reader.add(piece.text))
 
     def end(self, completed: Completed) -> list[Delta]:
         self.completed = completed
-        deltas = self._told(self._splitter.end(cut=completed.finish == "length"))
+        # Half a call may look whole where something else than the model ended it.
+        cut = completed.finish != "stop" or bool(completed.stopped_by)
+        deltas = self._told(self._reader.end(cut))
         finish = FINISH[completed.finish]
         if self._calls and finish == "stop":
             finish = "tool_calls"

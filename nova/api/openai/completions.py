@@ -24,8 +24,8 @@ from nova.api.port import Port
 from nova.ids import new_request_id
 from nova.wire.requests import Completed, Generate, Piece
 
-Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
-Tokens = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
+Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_CHOICES)]
+Tokens = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_CHOICES)]
 
 
 class CompletionBody(Sampled):

@@ -50,7 +50,10 @@ def _deeper(depth: int) -> int:
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(plain)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=MAX_TOKENS)]
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)
+]
+"""The first wrong one ends the reading: a million of them would be a million objections."""
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(max_length=256)]
 

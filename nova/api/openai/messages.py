@@ -11,7 +11,9 @@ from pydantic import Field
 from nova.api.errors import invalid
 from nova.api.openai.fields import Body, JsonObject, Name
 
+MAX_MESSAGES = 4096
 MAX_TOOLS = 128
+MAX_PARTS = 4096
 
 
 class Part(Body):
@@ -34,7 +36,7 @@ class Call(Body):
 
 class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Field(fail_fast=True, max_length=MAX_PARTS)] | None = None
     name: Name | None = None
     reasoning_content: str | None = None
     tool_calls: Annotated[list[Call], Field(max_length=MAX_TOOLS)] | None = None
@@ -63,6 +65,10 @@ class NamedTool(Body):
 
 
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+Messages = Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
+Tools = Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS)]
 
 
 def for_template(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:

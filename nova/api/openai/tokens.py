@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
 
 from nova.api.ask import served
 from nova.api.errors import invalid
 from nova.api.openai.answers import REFUSALS, Tokens, TokensText
-from nova.api.openai.chat_body import MAX_MESSAGES
 from nova.api.openai.fields import Asked, JsonObject, TokenIds
-from nova.api.openai.messages import MAX_TOOLS, ChatMessage, Tool, for_template, tools_for_template
+from nova.api.openai.messages import Messages, Tools, for_template, tools_for_template
 from nova.api.port import Chat, Port
 
 
@@ -19,8 +17,8 @@ class TokenizeBody(Asked):
     """A text, or a conversation in the model's chat template."""
 
     prompt: str | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
-    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    messages: Messages | None = None
+    tools: Tools | None = None
     chat_template_kwargs: JsonObject | None = None
 
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 
 import numpy as np
 
@@ -24,8 +25,11 @@ LIMIT_S = 20.0
 
 @dataclass
 class FakePort:
-    """Tokens are UTF-8 bytes. Each request is answered with `text`, piece by piece of `step` characters; a test may set
-    `failure`, or `held` to answer Accepted only."""
+    """Tokens are UTF-8 bytes. Each request is answered with `text`, piece by piece of `step` characters.
+
+    A test may set `failure`, which comes after so many pieces, or `held` to answer Accepted only, or `others_held`: all
+    but the first. `accepted` counts up once a client's stream has been told so.
+    """
 
     text: str = "Hello there"
     step: int = 3
@@ -38,11 +42,12 @@ class FakePort:
     cached: int = 0
     failure: Failed | None = None
     fails_after: int = 0
+    others_held: bool = False
     held: bool = False
     asked: list[Generate] = field(default_factory=list)
     chats: list[Chat] = field(default_factory=list)
-    abandoned: list[str] = field(default_factory=list)
-    running: int = 0
+    abandoned: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    accepted: Semaphore = field(default_factory=lambda: Semaphore(0))
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -69,21 +74,21 @@ class FakePort:
 
     async def ask(self, generate: Generate) -> AsyncGenerator[Event, None]:
         self.asked.append(generate)
-        self.running += 1
         done = False
         try:
             for event in self._answer(generate):
                 await asyncio.sleep(0)
                 done = isinstance(event, Completed | Embedded | Failed)
                 yield event
+                if isinstance(event, Accepted):
+                    self.accepted.release()
             if not done:
                 await self._ending.wait()
                 done = True
                 yield Failed(generate.request, "the coordinator ends", code="unavailable")
         finally:
-            self.running -= 1
             if not done:
-                self.abandoned.append(generate.request)
+                self.abandoned.put(generate.request)
 
     def _answer(self, generate: Generate) -> Iterator[Event]:
         assert isinstance(generate.prompt, list)
@@ -96,7 +101,7 @@ class FakePort:
             vector = np.array([3.0, 4.0] if generate.pool == "mean" else [0.0, read], "<f4")
             yield Embedded(request, vector.tobytes(), read)
             return
-        if self.held:
+        if self.held or (self.others_held and generate is not self.asked[0]):
             return
         for index, start in enumerate(range(0, len(self.text), self.step)):
             if self.failure is not None and index == self.fails_after:
