@@ -29,7 +29,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(ChunkTiming)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Known:
     """A request. Its chunks went from `first_ns` to `last_ns` on the clock of that generation's driver."""
 
@@ -41,7 +41,7 @@ class _Known:
     last_ns: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Kept:
     generation: int
     sent_ns: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,15 @@ def test_an_emulated_model_speaks_in_bytes(home: Path) -> None:
 def test_an_emulated_character_comes_when_all_its_bytes_are_there(home: Path) -> None:
     stream = open_model("emulated:seed", home, 2, []).text.stream()
     assert [stream.add(195), stream.add(169), stream.add(226), stream.flush()] == ["", "é", "", "\ufffd"]
+
+
+def test_what_a_model_recommends_is_handed_on_and_nothing_else(home: Path, tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path / "said", layers=2)
+    said = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": None, "do_sample": True, "eos_token_id": EOS}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    assert open_model(str(folder), home, 1, []).sampling == {"temperature": 0.6, "top_p": 0.95, "top_k": 20.0}
+    (folder / "generation_config.json").unlink()
+    assert open_model(str(folder), home, 1, []).sampling == {}
+    (folder / "generation_config.json").write_text('{"temperature": "hot"}')
+    with pytest.raises(ModelError, match=r"generation_config\.json: Expected `float`, got `str`"):
+        open_model(str(folder), home, 1, [])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import TypeVar, cast
+
+import pytest
 
 from nova.clock import Deadline, FakeClock
 from nova.control.hub import Hub
@@ -13,10 +16,10 @@ from nova.coordinator.links import CHUNKS
 from nova.coordinator.service import Coordinator
 from nova.errors import ProtocolError
 from nova.wire import phases
-from nova.wire.messages import Begin, EngineExited, EngineState, Hello, Message, Offers, StartEngine, Step
-from nova.wire.requests import ExplainQuery, ExplainReply, Failed, Generate
+from nova.wire.messages import Begin, EngineExited, EngineState, Hello, Message, Offers, Pooled, StartEngine, Step
+from nova.wire.requests import Embedded, ExplainQuery, ExplainReply, Failed, Generate, TraceQuery, TraceReply
 from nova.wire.values import LinkMeasure
-from nova.wire.work import ChunkTiming, Sampling
+from nova.wire.work import ChunkTiming, Outcome, Sampling
 from tests.unit.coordinator.deployments import config, offers
 from tests.unit.coordinator.test_serving import MODEL
 
@@ -71,9 +74,9 @@ class Desk:
             figures = [LinkMeasure(1 - key.rank, 1e-3, 1e9)] if links else []
             self.says("ab"[key.rank], EngineState(key, phases.READY, links=figures))
 
-    async def ask(self) -> Begin:
+    async def ask(self, pool: str = "") -> Begin:
         """A request is begun."""
-        self.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0))
+        self.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0, pool=pool))
         deadline = Deadline.after(LIMIT_S)
         while not self.got(Begin):
             assert not deadline.expired
@@ -136,3 +139,87 @@ def test_a_message_that_is_too_large_costs_that_message_only(tmp_path: Path) -> 
     desk.too_large = False
     desk.says("client", ExplainQuery("r"))
     assert len(desk.got(ExplainReply)) == 1
+
+
+def test_a_trace_is_answered_and_so_is_that_there_is_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.ready("main")
+        begin = await desk.ask()
+        timing = ChunkTiming([(begin.stream, 4)], 1, False, 10, 20, [(11, 0, 1), (13, 0, 1)])
+        desk.says("b", Step(begin.engine, [Outcome(begin.stream, [65], "length")], timing))
+        desk.says("client", TraceQuery("q", "r"))
+        assert desk.got(TraceReply) == [TraceReply("q", "r", ["a", "b"], [0, 0], "zmq", {"r": 1}, [timing])]
+        desk.says("client", TraceQuery("p", "other"))
+        (failed,) = desk.got(Failed)
+        assert (failed.request, failed.code) == ("p", "invalid")
+
+    asyncio.run(scenario())
+
+
+def test_a_vector_goes_from_the_driver_to_the_client(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.ready("main")
+        begin = await desk.ask(pool="last")
+        desk.says("b", Pooled(begin.engine, begin.stream, b"\0\0\x80?"))
+        assert desk.got(Embedded) == [Embedded("r", b"\0\0\x80?", 5)]
+
+    asyncio.run(scenario())
+
+
+def test_what_the_metrics_say_of_this_moment(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        assert b"nova_up 0.0" in desk.coordinator.metrics()
+        desk.ready("main")
+        await desk.ask()
+        assert {b"nova_up 1.0", b"nova_requests_running 1.0"} <= set(desk.coordinator.metrics().splitlines())
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_holds_while_the_model_is_being_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = threading.Event()
+    monkeypatch.setattr("nova.coordinator.service.open_model", lambda *_: opened.wait(LIMIT_S))
+    monkeypatch.setattr("nova.coordinator.service.TICK_S", 0.001)
+
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.coordinator._texts.model, desk.coordinator._deployment.split = None, []
+        desk.coordinator._opened.clear()
+        running = asyncio.create_task(desk.coordinator.run())
+        desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=1.0))
+        await asyncio.sleep(0)
+        desk.clock.advance(1.0)
+        deadline = Deadline.after(LIMIT_S)
+        while not desk.got(Failed):
+            assert not deadline.expired
+            await asyncio.sleep(0.001)
+        assert desk.got(Failed)[0].code == "deadline"
+        opened.set()
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_cannot_be_opened_is_the_answer_to_every_request(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.coordinator._texts.model = None
+        desk.coordinator._opened.clear()
+        running = asyncio.create_task(desk.coordinator.run())
+        desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0))
+        deadline = Deadline.after(LIMIT_S)
+        while not desk.got(Failed):
+            assert not deadline.expired
+            await asyncio.sleep(0.001)
+        (failed,) = desk.got(Failed)
+        assert failed.code == "unavailable"
+        assert "model 'm' not found" in failed.reason
+        assert desk.coordinator.why_not == failed.reason
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
