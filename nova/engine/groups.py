@@ -64,20 +64,23 @@ class Groups:
         """A group that is to make a step and its members, who went on before who joined; None when all are under
         way."""
         target = self._decide()
+        if self._pool and len(self._members) < target:  # it queues behind those that are ready: nobody is overtaken
+            self._numbers += 1
+            self._members[self._numbers] = []
+            self._ready.append(self._numbers)
         while self._ready:
             group = self._ready.popleft()
             quota = self._quota(group, target) if len(self._members) <= target else 0
             members = self._members[group]
-            self._move(members[quota:], 0)
+            self._pool.extend(members[quota:])
+            self._home.update(dict.fromkeys(members[quota:], 0))
             del members[quota:]
-            if self._fill(group, quota):
+            while len(members) < quota and self._pool:
+                self._home[self._pool[0]] = group
+                members.append(self._pool.popleft())
+            if members:
                 return group, list(members)
             del self._members[group]
-        if self._pool and len(self._members) < target:
-            self._numbers += 1
-            self._members[self._numbers] = []
-            members = self._fill(self._numbers, self._quota(self._numbers, target))
-            return self._numbers, list(members)
         return None
 
     def _decide(self) -> int:
@@ -94,14 +97,3 @@ class Groups:
         base, rest = divmod(self.streams, target)
         larger = sum(len(members) > base for other, members in self._members.items() if other != group)
         return min(base + (larger < rest), MAX_ROWS)
-
-    def _fill(self, group: int, quota: int) -> list[int]:
-        members = self._members[group]
-        while len(members) < quota and self._pool:
-            self._home[self._pool[0]] = group
-            members.append(self._pool.popleft())
-        return members
-
-    def _move(self, streams: list[int], group: int) -> None:
-        self._pool.extend(streams)
-        self._home.update(dict.fromkeys(streams, group))

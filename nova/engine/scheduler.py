@@ -20,9 +20,6 @@ from nova.plan.costs import Costs, prefill_chunk, throttled
 from nova.wire.messages import Begin
 from nova.wire.work import Outcome
 
-LEAST_PREFILL = 8
-"""Tokens of a prompt that go round in each cycle, however slow they make the others."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -198,8 +195,7 @@ class Scheduler:
         left, limits = request.prefill_left, self._limits
         if self._groups.streams:
             rows, groups = max(self._groups.largest, 1), max(len(self._groups), 1)
-            least, most = min(LEAST_PREFILL, limits.prefill_chunk), limits.prefill_chunk
-            size = throttled(self._costs, rows, groups, limits.tbt_factor, least, most)
+            size = throttled(self._costs, rows, groups, limits.tbt_factor, limits.prefill_chunk)
             request.piece = 0
             return ceil(left / ceil(left / size))
         if not request.piece:

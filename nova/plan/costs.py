@@ -21,7 +21,13 @@ TIE = 0.01
 """What estimates cannot tell apart: then fewer chunks."""
 GAIN = 0.03
 """Groups are divided anew for more than this, as that moves caches."""
+HOPE = 1 / 3
+"""Share of the known slope that larger groups than any seen are thought to cost: so those that may be better are tried,
+and then measured."""
 SMALLEST_PIECE = 32
+LEAST_PREFILL = 3
+"""Tokens of a prompt that go round in each cycle, however slow they make the others: two or three positions are about
+as dear as one on every profile in `nova.plan.profiles`, so that two stages or more stay within twice."""
 MARGIN = 0.9
 """Share of the allowed time between tokens that prefill is planned into; the rest is for what estimates miss."""
 
@@ -60,23 +66,23 @@ class Curve:
         self._seconds[at] = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
         self._forget()
 
-    def at(self, positions: int) -> list[float]:
-        """T_i(positions) of each stage. There must be a point."""
+    def at(self, positions: int, share: float = 1.0) -> list[float]:
+        """T_i(positions) of each stage; beyond what was seen with `share` of the slope there. There must be a point."""
         sizes, seconds = self._sizes, self._seconds
         above = bisect_right(sizes, positions)
         if above == 0 or len(sizes) == 1:  # nothing below, or a single point: its figures, in the neutral shape
             return [each * _guess(positions) / _guess(sizes[0]) for each in seconds[0]]
         if above < len(sizes):
             low, high = above - 1, above
-            share = (positions - sizes[low]) / (sizes[high] - sizes[low])
-            return [a + (b - a) * share for a, b in zip(seconds[low], seconds[high], strict=True)]
+            way = (positions - sizes[low]) / (sizes[high] - sizes[low])
+            return [a + (b - a) * way for a, b in zip(seconds[low], seconds[high], strict=True)]
         # Above the last point: on along the chord from a point at most half as large, which noise tilts less than the
-        # last two; not falling, and not steeper than proportional, so that a size that may be worth it is tried.
+        # last two; not falling, and not steeper than proportional.
         top = len(sizes) - 1
         low = max(bisect_right(sizes, sizes[top] / 2) - 1, 0)
         run, further = sizes[top] - sizes[low], positions - sizes[top]
         slopes = (min(max((b - a) / run, 0), b / sizes[top]) for a, b in zip(seconds[low], seconds[top], strict=True))
-        return [b + slope * further for b, slope in zip(seconds[top], slopes, strict=True)]
+        return [b + slope * share * further for b, slope in zip(seconds[top], slopes, strict=True)]
 
     def _forget(self) -> None:
         bucket, (when, _) = next(iter(self._seen.items()))
@@ -111,22 +117,23 @@ class Costs:
         """A chunk of so many positions (rows times width) took so many seconds on each stage."""
         (self._prefill if prefill else self._decode).saw(positions, tuple(seconds))
 
-    def decode(self, rows: int) -> list[float]:
-        return self._at(rows, self._decode, self._prefill)
+    def decode(self, rows: int, share: float = 1.0) -> list[float]:
+        """T_i of a decode chunk. `share` of the slope known is taken for sizes larger than any that was seen."""
+        return self._at(rows, self._decode, self._prefill, share)
 
     def prefill(self, width: int) -> list[float]:
         return self._at(width, self._prefill, self._decode)
 
-    def _at(self, positions: int, curve: Curve, other: Curve) -> list[float]:
+    def _at(self, positions: int, curve: Curve, other: Curve, share: float = 1.0) -> list[float]:
         """From the other kind's curve where this kind has none, so that the two stay comparable."""
         known = curve or other
-        return known.at(positions) if known else [_guess(positions)] * self.stages
+        return known.at(positions, share) if known else [_guess(positions)] * self.stages
 
 
 def decode_rate(costs: Costs, streams: int, groups: int) -> float:
     """Tokens per second of so many streams in so many groups, as even as can be, that follow each other."""
     base, larger = divmod(streams, groups)
-    small, large = costs.decode(max(base, 1)), costs.decode(base + (larger > 0))
+    small, large = costs.decode(max(base, 1), HOPE), costs.decode(base + (larger > 0), HOPE)
     return streams / max(sum(large), larger * max(large) + (groups - larger) * max(small))
 
 
@@ -167,11 +174,13 @@ def prefill_chunk(costs: Costs, tokens: int, least: int, most: int) -> int:
     return min(2 * best, tokens, most) if costs.prefill_widths == 1 else best
 
 
-def throttled(costs: Costs, rows: int, groups: int, factor: float, least: int, most: int) -> int:
+def throttled(costs: Costs, rows: int, groups: int, factor: float, most: int) -> int:
     """The most tokens of a prefill chunk, one in each cycle of the decode groups, with which the time between tokens
-    stays within `factor` of what it is without; but `least` anyway.
+    stays within `factor` of what it is without; but LEAST_PREFILL anyway.
 
-    `rows` is the size of the largest of the `groups`. Nothing over twice the widest chunk ever seen is ventured.
+    `rows` is the size of the largest of the `groups`. Every stage computes all groups and one such chunk in a cycle;
+    and a group behind such a chunk follows it through all stages. Nothing over twice the widest chunk ever seen is
+    ventured.
     """
     decode = costs.decode(rows)
     slowest = max(decode)
@@ -181,8 +190,9 @@ def throttled(costs: Costs, rows: int, groups: int, factor: float, least: int, m
         prefill = costs.prefill(width)
         return max(sum(prefill) + slowest, groups * slowest + max(prefill)) > limit
 
-    most = min(most, max(least, int(2 * costs.widest_prefill)))
-    return least + max(bisect_left(range(least, most + 1), True, key=too_long) - 1, 0) if most > least else most
+    most = min(most, max(LEAST_PREFILL, int(2 * costs.widest_prefill)))
+    widths = range(LEAST_PREFILL + 1, most + 1)
+    return min(most, LEAST_PREFILL + bisect_left(widths, True, key=too_long))
 
 
 def _bucket(positions: int) -> int:

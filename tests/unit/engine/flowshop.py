@@ -6,11 +6,9 @@ does not continue its caches, a fork of caches that are not there, a drop of wha
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from zlib import crc32
 
 import numpy as np
@@ -51,7 +49,7 @@ def text_alone(begin: Begin) -> tuple[list[int], str]:
 class FlowShop:
     """`prefill` may differ from `decode`, which is also its default. Time starts at 0 and is in seconds.
 
-    `told` has the outcomes of each stream and `when` their times; `busy` how long each stage computed.
+    `told` has the outcomes of each stream and `when` their times. Without `texts` all tokens are 0.
     """
 
     decode: Sequence[Time]
@@ -59,8 +57,9 @@ class FlowShop:
     limits: Limits = LIMITS
     texts: bool = True
     now: float = 0.0
+    kept_at_most: int = 0
+    trimmable: bool = False
     caches: dict[int, list[int]] = field(default_factory=dict)
-    dropped: list[int] = field(default_factory=list)
     sent: list[Chunk] = field(default_factory=list)
     told: dict[int, list[Outcome]] = field(default_factory=dict)
     when: dict[int, list[float]] = field(default_factory=dict)
@@ -69,15 +68,8 @@ class FlowShop:
         self.stages = len(self.decode)
         self.costs = Costs(self.stages)
         self.scheduler = Scheduler(self.stages, self.costs, self.limits)
-        self.busy = [0.0] * self.stages
         self._free = [0.0] * self.stages
         self._flying: deque[tuple[float, Chunk, dict[int, int], list[float]]] = deque()
-        self._arrivals: list[tuple[float, int, Begin]] = []
-        self._order = count()
-        self._pooled: dict[int, int] = {}
-
-    def arrive(self, at: float, begin: Begin) -> None:
-        heapq.heappush(self._arrivals, (at, next(self._order), begin))
 
     def begin(self, begin: Begin) -> None:
         self.scheduler.begin(begin)
@@ -89,16 +81,12 @@ class FlowShop:
         return known
 
     def budget(self, tokens: int, trimmable: bool = True) -> None:
+        self.kept_at_most, self.trimmable = tokens, trimmable
         self.scheduler.budget(tokens, trimmable)
         self.advance()
 
     def step(self) -> bool:
-        """What comes next, an arrival or a landing. False when there is neither."""
-        landing = self._flying[0][0] if self._flying else float("inf")
-        if self._arrivals and self._arrivals[0][0] <= landing:
-            self.now, _, begin = heapq.heappop(self._arrivals)
-            self.begin(begin)
-            return True
+        """The oldest chunk lands. False when none is under way."""
         if not self._flying:
             return False
         self.now, chunk, sampled, seconds = self._flying.popleft()
@@ -108,9 +96,10 @@ class FlowShop:
         self.advance()
         return True
 
-    def run(self, until: float = float("inf"), steps: int = 1_000_000) -> None:
+    def run(self, steps: int = 100_000) -> None:
+        """Until nothing is under way."""
         for _ in range(steps):
-            if self.now >= until or not self.step():
+            if not self.step():
                 return
         raise AssertionError(f"{steps} steps were not enough: requests are stuck or starve")
 
@@ -125,7 +114,6 @@ class FlowShop:
         for stream in self.scheduler.dropped():
             assert stream in self.caches, f"{stream} was dropped twice or never started"
             del self.caches[stream]
-            self.dropped.append(stream)
 
     def _send(self, chunk: Chunk) -> None:
         sampled = self._compute(chunk)
@@ -136,7 +124,6 @@ class FlowShop:
         at = self.now
         for stage, each in enumerate(seconds):
             at = self._free[stage] = max(at, self._free[stage]) + each
-            self.busy[stage] += each
         self._flying.append((at, chunk, sampled, seconds))
 
     def _compute(self, chunk: Chunk) -> dict[int, int]:
@@ -154,6 +141,7 @@ class FlowShop:
                 assert row.stream not in self.caches
                 source = self.caches[row.source] if row.source else []
                 assert len(source) >= row.position, "a fork of positions that are not there"
+                assert self.trimmable or len(source) == row.position, "a cut of caches that cannot be cut"
                 self.caches[row.stream] = source[: row.position]
             cache = self.caches[row.stream]
             assert row.position == len(cache), "a row continues its caches"

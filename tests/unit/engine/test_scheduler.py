@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nova.engine.scheduler import Limits
+from nova.plan.profiles import PROFILES
+from nova.wire.messages import Begin
 from tests.unit.engine.flowshop import FlowShop, begin, text_alone
 
 SMALL = Limits(prefill_chunk=16, prefill_min=24, tbt_factor=2.0)
@@ -26,7 +30,7 @@ class Serving(RuleBasedStateMachine):
     def start(self, stages: int, chunk: int, least: int, each: float, budget: int, trimmable: bool) -> None:
         self.shop = shop(stages, Limits(chunk, least, 2.0), each)
         self.shop.budget(budget, trimmable)
-        self.begun: dict[int, object] = {}
+        self.begun: dict[int, Begin] = {}
         self.cancelled: set[int] = set()
         self.texts: list[list[int]] = [list(range(100, 180))]
 
@@ -59,7 +63,7 @@ class Serving(RuleBasedStateMachine):
 
     @rule(tokens=st.sampled_from([0, 40, 200, 1000]))
     def has_another_budget(self, tokens: int) -> None:
-        self.shop.budget(tokens, self.shop.scheduler._prefixes.trimmable)
+        self.shop.budget(tokens, self.shop.trimmable)
 
     @invariant()
     def something_is_under_way_while_anybody_waits(self) -> None:
@@ -83,12 +87,174 @@ class Serving(RuleBasedStateMachine):
             assert (tokens, finishes[-1]) == (expected, finish)
             assert not any(finishes[:-1])
         assert all(self.shop.scheduler.request(stream) is None for stream in self.begun)
-        assert sum(map(len, self.shop.caches.values())) <= 1000
+        assert sum(map(len, self.shop.caches.values())) <= self.shop.kept_at_most
         self.shop.budget(0)
         assert self.shop.caches == {}
 
 
 Serving.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_requests_that_come_share_and_go = Serving.TestCase
+
+
+def sent(shop: FlowShop, stream: int) -> list[tuple[int, int, bool, int]]:
+    """Position, tokens, whether it is prefill, and the source of all its rows."""
+    return [
+        (row.position, len(row.tokens), chunk.prefill, row.source)
+        for chunk in shop.sent
+        for row in chunk.rows
+        if row.stream == stream
+    ]
+
+
+def prefilled(shop: FlowShop, *streams: int) -> list[int]:
+    """Tokens of each that went round in prefill chunks."""
+    return [sum(tokens for _, tokens, prefill, _ in sent(shop, stream) if prefill) for stream in streams]
+
+
+def groups(shop: FlowShop) -> list[tuple[int, list[int]]]:
+    return [(chunk.group, [row.stream for row in chunk.rows]) for chunk in shop.sent if not chunk.prefill]
+
+
+PROMPT = list(range(100, 140))
+
+
+def test_a_prompt_is_prefilled_but_for_its_last_token() -> None:
+    alone = shop(1)
+    alone.begin(begin(1, PROMPT, 2))
+    alone.run()
+    assert sent(alone, 1) == [
+        (0, 16, True, 0),
+        (16, 16, True, 0),
+        (32, 7, True, 0),
+        (39, 1, False, 0),
+        (40, 1, False, 0),
+    ]
+
+
+def test_several_pieces_of_a_prompt_are_under_way_at_once_and_one_is_not_cut_below_its_least() -> None:
+    piped = shop(2)
+    piped.begin(begin(1, list(range(1000)), 1))
+    assert piped.scheduler.under_way == 3
+    piped = shop(2, Limits(prefill_chunk=500, prefill_min=300, tbt_factor=2))
+    piped.begin(begin(1, list(range(300)), 1))
+    assert sent(piped, 1) == [(0, 299, True, 0), (299, 1, False, 0)]
+
+
+def test_an_embedding_is_prefill_to_its_last_token_and_shares_nothing() -> None:
+    one = shop()
+    one.budget(1000)
+    one.begin(begin(1, PROMPT, pool="mean"))
+    one.begin(begin(2, PROMPT, 1))
+    one.begin(begin(3, PROMPT, pool="last"))
+    one.run()
+    assert prefilled(one, 1, 2, 3) == [40, 39, 40]
+    assert [(outcome.tokens, outcome.finish) for outcome in one.told[1]] == [([], "stop")]
+    assert set(one.caches) == {2}
+
+
+def test_choices_of_one_prompt_compute_it_once() -> None:
+    one = shop()
+    one.budget(1000)
+    for stream in (1, 2, 3, 4):
+        one.begin(begin(stream, PROMPT, 3))
+    one.run()
+    assert prefilled(one, 1, 2, 3, 4) == [39, 0, 0, 0]
+    assert [one.told[stream][0].cached for stream in (1, 2, 3, 4)] == [0, 39, 39, 39]
+    assert all(outcome.cached == 0 for outcomes in one.told.values() for outcome in outcomes[1:])
+
+
+def test_whoever_waited_for_a_cancelled_request_computes_its_prompt_itself() -> None:
+    one = shop(1)
+    one.budget(1000)
+    for stream in (1, 2, 3):
+        one.begin(begin(stream, list(range(200)), 2))
+    assert sent(one, 2) == []
+    one.step()
+    assert one.cancel(1)
+    one.run()
+    assert [len(one.told[stream]) for stream in (2, 3)] == [2, 2]
+    assert one.told[3][0].cached == 199
+
+
+def test_a_second_turn_computes_only_what_it_adds() -> None:
+    one = shop()
+    one.budget(1000)
+    first = begin(1, PROMPT, 5)
+    one.begin(first)
+    one.run()
+    text = [*PROMPT, *text_alone(first)[0]]
+    one.begin(begin(2, [*text, 1, 2, 3], 1))
+    one.run()
+    assert one.told[2][0].cached == len(text) - 1
+    assert sent(one, 2)[0] == (44, 3, True, 1)
+
+
+def kept_and_full_ring() -> FlowShop:
+    """Request 1 has ended and is kept; 4 is to continue it, but the ring is full."""
+    one = shop(1)
+    one.budget(45)
+    one.begin(begin(1, PROMPT, 5))
+    one.run()
+    for stream in (2, 3):
+        one.begin(begin(stream, [stream] * 17, 2))
+    one.begin(begin(4, PROMPT, 2))
+    assert sent(one, 4) == []
+    one.budget(0)
+    return one
+
+
+def test_a_source_is_not_dropped_before_the_row_that_forks_from_it() -> None:
+    one = kept_and_full_ring()
+    assert 1 in one.caches
+    one.run()
+    assert sent(one, 4)[0] == (39, 1, False, 1)
+    assert one.caches == {}
+
+
+def test_a_cancelled_fork_does_not_hold_its_source() -> None:
+    one = kept_and_full_ring()
+    assert one.cancel(4)
+    assert 1 not in one.caches
+
+
+def test_members_stay_in_their_group_and_whoever_comes_fills_the_smaller_one() -> None:
+    one = shop(2)
+    for stream in (1, 2, 3, 4):
+        one.begin(begin(stream, [stream], 40))
+    while len(one.told.get(4, [])) < 3:
+        one.step()
+    before = dict(groups(one)[-2:])
+    assert sorted(map(len, before.values())) == [2, 2]
+    one.begin(begin(5, [5], 40))
+    for _ in range(8):
+        one.step()
+    after = dict(groups(one)[-2:])
+    assert sorted(map(len, after.values())) == [2, 3]
+    assert all(after[group][:2] == members for group, members in before.items())
+
+
+def test_a_new_group_is_not_overtaken_for_ever_while_a_prompt_arrives() -> None:
+    one = FlowShop([PROFILES["moe"].width_factor] * 3, texts=False)
+    for stream in (1, 2, 3, 4):
+        one.begin(begin(stream, [1, 2, 3, 4, 4 + stream], 1000))
+    while len(one.told.get(1, [])) < 200:
+        one.step()
+    one.begin(begin(9, list(range(4096)), 1))
+    for _ in range(600):
+        one.step()
+    assert max(max(b - a for a, b in pairwise(one.when[stream])) for stream in (1, 2, 3, 4)) < 20
+
+
+def test_what_a_cancelled_request_has_under_way_still_counts() -> None:
+    one = shop(1)
+    one.begin(begin(1, PROMPT, 3))
+    assert one.scheduler.under_way == 2
+    assert one.cancel(1)
+    assert not one.cancel(1)
+    assert (one.scheduler.under_way, one.caches) == (2, {})
+    one.begin(begin(2, [5], 1))
+    assert sent(one, 2) == []
+    one.run()
+    assert list(one.told) == [2]
