@@ -14,7 +14,7 @@ from nova.api.tools import ForcedCall
 from nova.model.dialect import Dialect
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 
-Told = Accepted | Part | Completed
+Told = Accepted | Piece | Part | Completed
 
 
 class Reader(Protocol):
@@ -70,14 +70,18 @@ async def opened(
 
 
 async def answer(port: Port, ask: Generate, reader: Reader) -> AsyncGenerator[Told, None]:
-    """Accepted, the parts as they come, and Completed. Raises ApiError; use it in `contextlib.aclosing`."""
+    """Accepted, each piece with the parts that became certain by it, and Completed. Raises ApiError.
+
+    Use it in `contextlib.aclosing`.
+    """
     async with aclosing(choices(port, [ask])) as events:
         async for _, event in events:
             match event:
                 case Accepted():
                     yield event
-                case Piece(text=text):
-                    for part in reader.add(text):
+                case Piece():
+                    yield event
+                    for part in reader.add(event.text):
                         yield part
                 case Completed():
                     # Half a call may look whole where something else than the model ended it.

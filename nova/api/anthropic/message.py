@@ -8,7 +8,7 @@ from typing import Any
 from nova.api.answer import Told
 from nova.api.output import Text, Thought, ToolCall
 from nova.ids import new_request_id
-from nova.wire.requests import Accepted, Completed
+from nova.wire.requests import Accepted, Completed, Piece
 
 Event = dict[str, Any]
 
@@ -20,7 +20,8 @@ class Message:
     def __init__(self, model: str, thinking: bool) -> None:
         self._thinking = thinking
         self._content: list[dict[str, Any]] = []
-        self._open = ""  # the kind of the block that deltas go to
+        self._open = ""  # the kind of the block that deltas go to, and its text so far
+        self._texts: list[str] = []
         self._head = {"id": f"msg_{new_request_id()}", "type": "message", "role": "assistant", "model": model}
         self._usage = _usage(0, 0, 0)
         self._end: dict[str, str | None] = {"stop_reason": None, "stop_sequence": None}
@@ -34,20 +35,23 @@ class Message:
             case Accepted():
                 self._usage = _usage(told.prompt_tokens, 0, 0)
                 return [{"type": "message_start", "message": self.document}, {"type": "ping"}]
+            case Piece():
+                return []
             case Text():
-                return self._add("text", "text", told.text, {})
+                return self._add("text", told.text, {})
             case Thought():
-                return self._add("thinking", "thinking", told.text, {"signature": ""}) if self._thinking else []
+                return self._add("thinking", told.text, {"signature": ""}) if self._thinking else []
             case ToolCall():
                 return self._call(told)
             case Completed():
                 return self._complete(told)
 
-    def _add(self, kind: str, field: str, text: str, rest: dict[str, str]) -> list[Event]:
-        events = [] if self._open == kind else [*self._close(), self._start({"type": kind, field: "", **rest})]
+    def _add(self, kind: str, text: str, rest: dict[str, str]) -> list[Event]:
+        """To a block of `kind`, which is also the name of its text."""
+        events = [] if self._open == kind else [*self._close(), self._start({"type": kind, kind: "", **rest})]
         self._open = kind
-        self._content[-1][field] += text
-        return [*events, self._delta({"type": f"{kind}_delta", field: text})]
+        self._texts.append(text)
+        return [*events, self._delta({"type": f"{kind}_delta", kind: text})]
 
     def _call(self, call: ToolCall) -> list[Event]:
         block = {"type": "tool_use", "id": f"toolu_{new_request_id()}", "name": call.name, "input": {}}
@@ -83,8 +87,13 @@ class Message:
         return {"type": "content_block_delta", "index": len(self._content) - 1, "delta": delta}
 
     def _close(self) -> list[Event]:
-        was, self._open = self._open, ""
-        return [{"type": "content_block_stop", "index": len(self._content) - 1}] if was else []
+        if not self._open:
+            return []
+        block = self._content[-1]
+        if self._open in block:
+            block[self._open] = "".join(self._texts)
+        self._open, self._texts = "", []
+        return [{"type": "content_block_stop", "index": len(self._content) - 1}]
 
 
 def _usage(prompt: int, cached: int, completion: int) -> dict[str, int]:

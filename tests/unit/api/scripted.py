@@ -100,10 +100,11 @@ def serving() -> Iterator[tuple[Stage, str]]:
     stage = Stage()
     app = make_app(cast(Port, stage), Api())
     if "/v1/messages" not in {getattr(r, "path", "") for r in app.routes}:  # TEMP
-        from nova.api import anthropic
+        from nova.api import anthropic, responses
         from nova.api.gate import Gate
 
         app.include_router(anthropic.router(cast(Port, stage), Gate(Api())))
+        app.include_router(responses.router(cast(Port, stage), Gate(Api())))
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="api", daemon=True)
