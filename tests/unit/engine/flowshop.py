@@ -96,10 +96,10 @@ class FlowShop:
         self.advance()
         return True
 
-    def run(self, steps: int = 100_000) -> None:
-        """Until nothing is under way."""
+    def run(self, until: Callable[[], bool] = lambda: False, steps: int = 30_000) -> None:
+        """Until `until`, or nothing is under way."""
         for _ in range(steps):
-            if not self.step():
+            if until() or not self.step():
                 return
         raise AssertionError(f"{steps} steps were not enough: requests are stuck or starve")
 
