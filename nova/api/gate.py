@@ -6,6 +6,7 @@ One ASGI middleware, so that it holds for every route alike, with bodies of unkn
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nova.api import errors
 from nova.api.auth import Keys
-from nova.api.errors import ApiError
+from nova.api.errors import ApiError, invalid
 from nova.config.schema import Api
 from nova.ids import new_request_id
 
@@ -28,7 +29,7 @@ OPEN = frozenset({"/health", "/ready"})
 UNCOUNTED = OPEN | {"/metrics"}
 """Answered also when there is no room: that is when people look."""
 
-_GRACE_S = 5.0
+GRACE_S = 5.0
 """s; the coordinator ends a request at its deadline and says why; the connection is cut this much later."""
 
 
@@ -106,11 +107,12 @@ class Door:
             self._gate.keys.check(headers)
         if path in UNCOUNTED:
             return await self._app(scope, receive, send)
-        limit_s = self._gate.deadline_s + _GRACE_S
+        limit_s = self._gate.deadline_s + GRACE_S
         with self._gate.place():
             try:
                 async with asyncio.timeout(limit_s) as limit:
                     body = await self._body(headers, receive)
+                    check_text(body)
                     await self._while_wanted(scope, body, receive, send)
             except TimeoutError as late:
                 if not limit.expired():
@@ -160,6 +162,20 @@ class Door:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+
+def check_text(body: bytes) -> None:
+    """Raises ApiError for half a surrogate pair: JSON can escape it, but no tokenizer reads it."""
+    if b"\\ud" not in body.lower():
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise invalid("the body has half a surrogate pair, as \\ud800, which is no character") from error
+    except RecursionError as error:
+        raise invalid("the body has too many objects and arrays inside each other") from error
+    except ValueError:
+        return  # no JSON: the route says so
 
 
 def error_response(error: ApiError, scope: Scope) -> JSONResponse:

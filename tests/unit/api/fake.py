@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -130,13 +130,14 @@ def _logprobs(text: str, count: int) -> list[TokenLogprob]:
 
 
 @contextmanager
-def served(port: FakePort, config: Api | None = None) -> Iterator[str]:
-    """A real server in a thread of its own, by its address."""
+def served(port: FakePort, config: Api | None = None, before_close: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """A real server in a thread of its own, by its address. `before_close` is called in its loop."""
     server, loop, told = Server(port, config or Api(listen="127.0.0.1:0")), asyncio.new_event_loop(), asyncio.Event()
 
     async def run() -> None:
         running = asyncio.create_task(server.run())
         await told.wait()
+        before_close()
         await server.close()
         await running
 
