@@ -15,8 +15,8 @@ from nova.errors import ModelError
 from nova.model.card import read_card
 from nova.model.dialect import Dialect
 from nova.model.files import read_json
-from nova.model.locate import locate
-from nova.model.tokenizer import Tokenizer
+from nova.model.locate import locate, served_name
+from nova.model.tokenizer import Tokenizer, well_formed
 from nova.plan.profiles import VOCABULARY, check_stages, find_profile, is_emulated
 from nova.plan.split import check_split, even_split
 
@@ -91,7 +91,7 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
     encoder = Tokenizer.load(folder)
     context = card.context or UNLIMITED
     return ServedModel(
-        name, card.layers, card.vocab_size, context, sorted(stop), text, encoder, chosen, created,
+        served_name(name), card.layers, card.vocab_size, context, sorted(stop), text, encoder, chosen, created,
         _recommended(folder / "generation_config.json"),
     )  # fmt: skip
 
@@ -113,6 +113,8 @@ class Bytes:
     dialect = Dialect()
 
     def encode(self, prompt: str, chat: bool) -> list[int]:
+        if not well_formed(prompt):
+            raise ModelError("the prompt is not Unicode text: it has half of a surrogate pair")
         return list(prompt.encode())
 
     def encode_chat(

@@ -10,12 +10,14 @@ from nova.coordinator.breakdown import Tally
 from nova.coordinator.model import ServedModel
 from nova.coordinator.pieces import Pieces
 from nova.coordinator.texts import stranger
+from nova.model.tokenizer import well_formed
 from nova.wire.codec import MAX_BODY_BYTES
 from nova.wire.requests import Generate
 from nova.wire.work import Sampling
 
 MAX_NEW_TOKENS = 1 << 20
 MAX_NAME = 200
+MAX_DEADLINE_S = 7 * 86400.0
 MAX_STOPS = 16
 MAX_STOP = 1024
 """Characters of a stop string."""
@@ -77,11 +79,18 @@ def invalid(generate: Generate) -> str:
     checks = (
         (1 <= len(generate.request) <= MAX_NAME, f"a request's name has 1 to {MAX_NAME} characters"),
         (
+            all(map(well_formed, (generate.request, generate.grammar, *generate.stop))),
+            "a request's name, its grammar and its stop strings are Unicode text, without half of a surrogate pair",
+        ),
+        (
             0 <= generate.max_tokens <= MAX_NEW_TOKENS,
             f"max_tokens is {generate.max_tokens}, expected 0 (the default) to {MAX_NEW_TOKENS}",
         ),
         # Not NaN, which would never pass.
-        (generate.deadline_s > 0, f"the deadline is {generate.deadline_s:g} s, expected more than 0"),
+        (
+            0 < generate.deadline_s <= MAX_DEADLINE_S,
+            f"the deadline is {generate.deadline_s:g} s, expected more than 0, at most {MAX_DEADLINE_S:g}",
+        ),
         (
             len(generate.stop) <= MAX_STOPS and all(1 <= len(each) <= MAX_STOP for each in generate.stop),
             f"stop takes up to {MAX_STOPS} strings of 1 to {MAX_STOP} characters",

@@ -29,6 +29,7 @@ from nova.coordinator.texts import Texts
 from nova.coordinator.trace import Trace
 from nova.errors import ModelError, NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
+from nova.model.locate import served_name
 from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Pooled, Step
 from nova.wire.requests import (
     Abandon,
@@ -61,6 +62,7 @@ class Coordinator:
         self._problem = ""
         self._opened = asyncio.Event()
         self._encodings: dict[Request, asyncio.Task[None]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
         self._checks = check.Checks(config, new_ticket, self._to_client)
@@ -115,7 +117,7 @@ class Coordinator:
         """The cluster at this moment."""
         sessions = self.hub.sessions if self.hub is not None else []
         counters = self.hub.counters if self.hub is not None else {}
-        model, problem = self._config.deployment.model, self._problem
+        model, problem = served_name(self._config.deployment.model), self._problem
         return status(
             request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
         )  # fmt: skip
@@ -183,11 +185,9 @@ class Coordinator:
             case StatusQuery():
                 self._to_client(session.id, self.status(message.request))
             case TraceQuery():
-                offsets = [self._offset_ns(each) for each in self._deployment.nodes]
-                reply = self._trace.reply(message.request, message.target, offsets)
-                self._to_client(
-                    session.id, Failed(message.request, reply, code="invalid") if isinstance(reply, str) else reply
-                )
+                task = asyncio.create_task(self._answer_trace(session.id, message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
             case other:
                 log.warning("message for a node dropped", kind=type(other).__name__, name=session.name)
 
@@ -219,6 +219,14 @@ class Coordinator:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("prompt could not be encoded", exc_info=error)
             self._serving.fail(request, f"the prompt could not be encoded: {type(error).__name__}: {error}", "invalid")
+
+    async def _answer_trace(self, session: int, query: TraceQuery) -> None:
+        found = self._trace.find(query.target)
+        if isinstance(found, str):
+            self._to_client(session, Failed(query.request, found, code="invalid"))
+            return
+        offsets = [self._offset_ns(each) for each in self._deployment.nodes]
+        self._to_client(session, await asyncio.to_thread(found.reply, query.request, offsets))
 
     async def _open_model(self) -> None:
         deployment = self._config.deployment

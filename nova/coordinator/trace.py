@@ -6,8 +6,8 @@ They are kept encoded: that is a tenth of the memory, and their length is known 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
@@ -81,15 +81,31 @@ class Trace:
                 known.first_ns = known.first_ns or timing.sent_ns
                 known.last_ns = timing.done_ns
 
-    def reply(self, request: str, target: str, offsets_ns: Sequence[int]) -> TraceReply | str:
+    def find(self, target: str) -> Found | str:
         """What is kept of `target`, "" for the request that ended last; a text says why there is nothing."""
-        known = self._find(target)
+        known = self._last
+        if target:
+            known = next((each for each in reversed(self._requests.values()) if each.name == target), None)
         if known is None or not known.first_ns:
             missing = f"nothing is kept of request {target!r}: the last {REQUESTS} requests are known"
             return missing if target else "no request has ended yet"
+        names = {each.name: each.stream for each in self._requests.values()} | {known.name: known.stream}
+        return Found(self._nodes, replace(known), names, list(self._chunks))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known at one moment, for a thread that makes an answer of it: that takes a while."""
+
+    nodes: list[str]
+    known: _Known
+    names: Mapping[str, int]
+    kept: Sequence[_Kept]
+
+    def reply(self, request: str, offsets_ns: Sequence[int]) -> TraceReply:
         chunks: list[ChunkTiming] = []
-        left = REPLY_BYTES
-        for kept in reversed(self._chunks):
+        known, left = self.known, REPLY_BYTES
+        for kept in reversed(self.kept):
             crossed = kept.generation == known.generation and kept.sent_ns <= known.last_ns
             if crossed and kept.done_ns >= known.first_ns:
                 left -= len(kept.chunk)
@@ -98,12 +114,6 @@ class Trace:
                     break
                 chunks.append(_DECODER.decode(kept.chunk))
         chunks.reverse()
-        streams = {stream for chunk in chunks for stream, _ in chunk.rows}
-        names = {each.name: each.stream for each in self._requests.values() if each.stream in streams}
-        names[known.name] = known.stream
-        return TraceReply(request, known.name, self._nodes, list(offsets_ns), known.transport, names, chunks)
-
-    def _find(self, target: str) -> _Known | None:
-        if not target:
-            return self._last
-        return next((each for each in reversed(self._requests.values()) if each.name == target), None)
+        streams = {stream for chunk in chunks for stream, _ in chunk.rows} | {known.stream}
+        names = {name: stream for name, stream in self.names.items() if stream in streams}
+        return TraceReply(request, known.name, self.nodes, list(offsets_ns), known.transport, names, chunks)

@@ -60,8 +60,7 @@ class Tokenizer:
         if chat:
             return self.encode_chat([{"role": "user", "content": prompt}])[0]
         bos = self._backend.bos_token
-        ids: list[int] = self._backend.encode(prompt, add_special_tokens=bos is None or not prompt.startswith(bos))
-        return ids
+        return self._ids(prompt, special=bos is None or not prompt.startswith(bos))
 
     def encode_chat(
         self,
@@ -77,7 +76,7 @@ class Tokenizer:
         given = {"enable_thinking": self.dialect.thought is not None, **(options or {})}  # mlx_lm's default
         continued = bool(given.pop("continue_final_message", False))
         text = self._rendered(messages, tools, given, continued=continued, opened=not continued)
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False)
+        ids = self._ids(text, special=False)
         if self.dialect.thought is None:
             return ids, False
         # A marker in what a user wrote opens nothing: only what the template adds for the assistant's turn counts.
@@ -97,6 +96,13 @@ class Tokenizer:
     def stream(self) -> TextStream:
         """Decodes one generation, token by token."""
         return TextStream(self)
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        """`special` adds what the tokenizer puts before and after a text. Raises ModelError."""
+        if not well_formed(text):
+            raise ModelError("the prompt is not Unicode text: it has half of a surrogate pair")
+        ids: list[int] = self._backend.encode(text, add_special_tokens=special)
+        return ids
 
     def _rendered(
         self,
@@ -128,6 +134,15 @@ class Tokenizer:
         except (*_TEMPLATE_ERRORS, jinja2.TemplateError) as error:
             raise ModelError(f"{self._folder}: the chat template fails: {one_line(error)}") from error
         return text
+
+
+def well_formed(text: str) -> bool:
+    """Whether it can be encoded: JSON may hold half of a surrogate pair, which is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _common(one: str, other: str) -> int:

@@ -14,7 +14,7 @@ from nova.errors import ModelError
 from nova.wire.messages import Begin, Cancel, Step
 from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
 from nova.wire.work import Outcome, Sampling
-from tests.unit.coordinator.test_service import LIMIT_S, Desk
+from tests.unit.coordinator.test_service import LIMIT_S, Desk, until
 
 
 def serving(tmp_path: Path, scenario: Callable[[Desk, Port], Awaitable[None]]) -> None:
@@ -88,8 +88,7 @@ def test_a_task_that_is_cancelled_while_it_waits_hangs_up(tmp_path: Path) -> Non
                     pass
 
         task = asyncio.create_task(listen())
-        while not desk.got(Begin):
-            await asyncio.sleep(0.001)
+        await until(lambda: desk.got(Begin))
         task.cancel()
         await asyncio.wait([task])
         assert len(desk.got(Cancel)) == 1
@@ -143,6 +142,8 @@ def test_texts_go_to_tokens_and_back(tmp_path: Path) -> None:
         assert await front.encode_chat(chat) == Prompt(list(b"a\nb"))
         assert await front.decode([110, 195, 169]) == "né"
         assert await front.decode(list(b"abc") * 1000) == "abc" * 1000
+        with pytest.raises(ModelError, match="half of a surrogate pair"):
+            await front.encode("\ud83c")
         with pytest.raises(ModelError, match="token 256 is not one of the model's 256"):
             await front.decode([65, 256])
 

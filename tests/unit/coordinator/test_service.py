@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -25,6 +26,14 @@ from tests.unit.coordinator.test_serving import MODEL
 
 M = TypeVar("M", bound=Message)
 LIMIT_S = 5.0
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Other tasks and threads have their turn until then."""
+    deadline = Deadline.after(LIMIT_S)
+    while not true():
+        assert not deadline.expired
+        await asyncio.sleep(0.001)
 
 
 class Peer:
@@ -77,10 +86,7 @@ class Desk:
     async def ask(self, pool: str = "") -> Begin:
         """A request is begun."""
         self.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0, pool=pool))
-        deadline = Deadline.after(LIMIT_S)
-        while not self.got(Begin):
-            assert not deadline.expired
-            await asyncio.sleep(0.001)
+        await until(lambda: self.got(Begin))
         return self.got(Begin)[-1]
 
 
@@ -149,8 +155,10 @@ def test_a_trace_is_answered_and_so_is_that_there_is_none(tmp_path: Path) -> Non
         timing = ChunkTiming([(begin.stream, 4)], 1, False, 10, 20, [(11, 0, 1), (13, 0, 1)])
         desk.says("b", Step(begin.engine, [Outcome(begin.stream, [65], "length")], timing))
         desk.says("client", TraceQuery("q", "r"))
+        await until(lambda: desk.got(TraceReply))
         assert desk.got(TraceReply) == [TraceReply("q", "r", ["a", "b"], [0, 0], "zmq", {"r": 1}, [timing])]
         desk.says("client", TraceQuery("p", "other"))
+        await until(lambda: desk.got(Failed))
         (failed,) = desk.got(Failed)
         assert (failed.request, failed.code) == ("p", "invalid")
 
@@ -192,10 +200,7 @@ def test_a_deadline_holds_while_the_model_is_being_opened(tmp_path: Path, monkey
         desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=1.0))
         await asyncio.sleep(0)
         desk.clock.advance(1.0)
-        deadline = Deadline.after(LIMIT_S)
-        while not desk.got(Failed):
-            assert not deadline.expired
-            await asyncio.sleep(0.001)
+        await until(lambda: desk.got(Failed))
         assert desk.got(Failed)[0].code == "deadline"
         opened.set()
         running.cancel()
@@ -211,10 +216,7 @@ def test_a_model_that_cannot_be_opened_is_the_answer_to_every_request(tmp_path: 
         desk.coordinator._opened.clear()
         running = asyncio.create_task(desk.coordinator.run())
         desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0))
-        deadline = Deadline.after(LIMIT_S)
-        while not desk.got(Failed):
-            assert not deadline.expired
-            await asyncio.sleep(0.001)
+        await until(lambda: desk.got(Failed))
         (failed,) = desk.got(Failed)
         assert failed.code == "unavailable"
         assert "model 'm' not found" in failed.reason

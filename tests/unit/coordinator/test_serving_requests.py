@@ -55,6 +55,9 @@ def begin(desk: Desk) -> Begin:
         ({"stop_tokens": [256]}, "stop_tokens has token 256"),
         ({"stop_tokens": [1] * 257}, "stop_tokens takes up to 256 tokens"),
         ({"grammar": "x" * (MAX_GRAMMAR + 1)}, "the grammar is longer than"),
+        ({"stop": ["\ud83c"]}, "without half of a surrogate pair"),
+        ({"grammar": "\ud83c"}, "without half of a surrogate pair"),
+        ({"deadline_s": float("inf")}, "the deadline is inf s, expected more than 0, at most 604800"),
         ({"pool": "median"}, "pool is 'median', expected mean or last"),
     ],
 )

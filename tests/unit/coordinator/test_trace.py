@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nova.coordinator import trace as module
-from nova.coordinator.trace import CHUNKS, REQUESTS, Trace
+from nova.coordinator.trace import CHUNKS, REQUESTS, Found, Trace
 from nova.wire.codec import MAX_BODY_BYTES
 from nova.wire.requests import TraceReply
 from nova.wire.work import ChunkTiming
@@ -18,9 +18,9 @@ def chunk(sent: int, *streams: int, done: int = 0) -> ChunkTiming:
 
 
 def found(trace: Trace, target: str = "") -> TraceReply:
-    reply = trace.reply("q", target, [0, 5])
-    assert isinstance(reply, TraceReply)
-    return reply
+    what = trace.find(target)
+    assert isinstance(what, Found)
+    return what.reply("q", [0, 5])
 
 
 def two() -> Trace:
@@ -47,7 +47,7 @@ def test_a_request_s_chunks_come_with_those_that_crossed_meanwhile_oldest_first(
 
 def test_without_a_name_it_is_the_request_that_ended_last() -> None:
     assert found(two()).target == "y"
-    assert Trace(["a"]).reply("q", "", [0]) == "no request has ended yet"
+    assert Trace(["a"]).find("") == "no request has ended yet"
 
 
 def test_a_chunk_that_was_under_way_when_the_request_began_crossed_with_it() -> None:
@@ -61,10 +61,10 @@ def test_a_chunk_that_was_under_way_when_the_request_began_crossed_with_it() -> 
 def test_a_name_that_was_used_again_is_the_newest_and_an_unknown_one_is_said() -> None:
     trace = two()
     trace.begun("x", 9, 1, "tcp")
-    assert "nothing is kept of request 'x'" in str(trace.reply("q", "x", [0, 0])), "no chunk of it has come back"
+    assert "nothing is kept of request 'x'" in str(trace.find("x")), "no chunk of it has come back"
     trace.saw(1, chunk(70, 9))
     assert found(trace, "x").streams == {"x": 9}
-    assert "nothing is kept of request 'z'" in str(trace.reply("q", "z", [0, 0]))
+    assert "nothing is kept of request 'z'" in str(trace.find("z"))
 
 
 def test_chunks_of_another_generation_are_none_of_its() -> None:
@@ -80,7 +80,7 @@ def test_what_is_kept_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.Monk
     trace = Trace(["a", "b"])
     for number in range(REQUESTS + 1):
         trace.begun(f"r{number}", number, 1, "tcp")
-    assert "nothing is kept of request 'r0'" in str(trace.reply("q", "r0", [0, 0]))
+    assert "nothing is kept of request 'r0'" in str(trace.find("r0"))
     assert CHUNKS == 50_000
     monkeypatch.setattr(module, "CHUNKS", 10)
     for sent in range(1, 30):
@@ -113,7 +113,8 @@ def test_the_longest_answer_fits_a_message() -> None:
         rows = [((sent * 250 + row) % REQUESTS, 1 << 19) for row in range(250)]
         trace.saw(1, ChunkTiming(rows, 1, False, sent + 1, sent + 2, hops, 1 << 30))
     assert trace._bytes > MAX_BODY_BYTES
-    reply = trace.reply("q", "r" * 195 + f"{7:5}", [1 << 62] * 16)
-    assert isinstance(reply, TraceReply)
+    what = trace.find("r" * 195 + f"{7:5}")
+    assert isinstance(what, Found)
+    reply = what.reply("q" * 200, [1 << 62] * 16)
     assert len(reply.streams) == REQUESTS
     assert 0.8 * MAX_BODY_BYTES < len(msgspec.msgpack.encode(reply)) <= MAX_BODY_BYTES

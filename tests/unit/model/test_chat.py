@@ -141,3 +141,10 @@ def test_a_conversation_that_is_none_is_rendered_or_refused(thinker: Tokenizer, 
     except ModelError:
         return
     assert all(isinstance(token, int) for token in tokens)
+
+
+def test_half_of_a_surrogate_pair_is_no_text(demo: Tokenizer) -> None:
+    with pytest.raises(ModelError, match="half of a surrogate pair"):
+        demo.encode("so \ud83c")
+    with pytest.raises(ModelError, match="half of a surrogate pair"):
+        demo.encode_chat([{"role": "user", "content": "so \ud83c"}])
