@@ -6,17 +6,12 @@ of its own) and prefill chunks (one row of many tokens) have different curves.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Sequence
 from math import ceil
 
-SAMPLES = 16
-FORGOTTEN_AFTER = 2048
-"""Chunks of a kind after which a size that was not seen again is no longer known: a figure from a bad minute is not
-held against it for ever."""
-FIXED_SHARE = 0.1
-"""Neutral guess where nothing better is known: T(n) is proportional to 1 + 0.1 n."""
+from nova.plan.curve import Curve, guess
+
 TIE = 0.01
 """What estimates cannot tell apart: then fewer chunks."""
 GAIN = 0.03
@@ -25,71 +20,13 @@ HOPE = 1 / 3
 """Share of the known slope that larger groups than any seen are thought to cost: so those that may be better are tried,
 and then measured."""
 SMALLEST_PIECE = 32
+"""Tokens; of smaller pieces the stages' overlap gains little, and their times do not show what sending costs."""
 LEAST_PREFILL = 3
-"""Tokens of a prompt that go round in each cycle, however slow they make the others: two or three positions are about
-as dear as one on every profile in `nova.plan.profiles`, so that two stages or more stay within twice."""
+"""Tokens of a prompt that go round in each cycle, however slow they make the others. On every profile of
+`nova.plan.profiles` three positions take at most 1.9 times one, so that over two stages or more tokens still come at
+half their pace."""
 MARGIN = 0.9
 """Share of the allowed time between tokens that prefill is planned into; the rest is for what estimates miss."""
-
-
-class Curve:
-    """Seconds per stage over positions: the medians of what was seen, lines between them."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, deque[tuple[int, Sequence[float]]]]] = {}
-        """Bucket -> (when it was seen last, its samples), least recently seen first."""
-        self._buckets: list[int] = []
-        self._sizes: list[float] = []
-        self._seconds: list[list[float]] = []
-        self._count = 0
-
-    def __len__(self) -> int:
-        """Points that are known."""
-        return len(self._sizes)
-
-    @property
-    def widest(self) -> float:
-        return self._sizes[-1] if self._sizes else 0.0
-
-    def saw(self, positions: int, seconds: Sequence[float]) -> None:
-        self._count += 1
-        bucket = _bucket(positions)
-        _, samples = self._seen.pop(bucket, (0, deque(maxlen=SAMPLES)))
-        samples.append((positions, seconds))
-        self._seen[bucket] = (self._count, samples)
-        at = bisect_left(self._buckets, bucket)
-        if at == len(self._buckets) or self._buckets[at] != bucket:
-            self._buckets.insert(at, bucket)
-            self._sizes.insert(at, 0.0)
-            self._seconds.insert(at, [])
-        self._sizes[at] = sum(size for size, _ in samples) / len(samples)
-        self._seconds[at] = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
-        self._forget()
-
-    def at(self, positions: int, share: float = 1.0) -> list[float]:
-        """T_i(positions) of each stage; beyond what was seen with `share` of the slope there. There must be a point."""
-        sizes, seconds = self._sizes, self._seconds
-        above = bisect_right(sizes, positions)
-        if above == 0 or len(sizes) == 1:  # nothing below, or a single point: its figures, in the neutral shape
-            return [each * _guess(positions) / _guess(sizes[0]) for each in seconds[0]]
-        if above < len(sizes):
-            low, high = above - 1, above
-            way = (positions - sizes[low]) / (sizes[high] - sizes[low])
-            return [a + (b - a) * way for a, b in zip(seconds[low], seconds[high], strict=True)]
-        # Above the last point: on along the chord from a point at most half as large, which noise tilts less than the
-        # last two; not falling, and not steeper than proportional.
-        top = len(sizes) - 1
-        low = max(bisect_right(sizes, sizes[top] / 2) - 1, 0)
-        run, further = sizes[top] - sizes[low], positions - sizes[top]
-        slopes = (min(max((b - a) / run, 0), b / sizes[top]) for a, b in zip(seconds[low], seconds[top], strict=True))
-        return [b + slope * share * further for b, slope in zip(seconds[top], slopes, strict=True)]
-
-    def _forget(self) -> None:
-        bucket, (when, _) = next(iter(self._seen.items()))
-        if when < self._count - FORGOTTEN_AFTER:
-            del self._seen[bucket]
-            at = bisect_left(self._buckets, bucket)
-            del self._buckets[at], self._sizes[at], self._seconds[at]
 
 
 class Costs:
@@ -127,7 +64,7 @@ class Costs:
     def _at(self, positions: int, curve: Curve, other: Curve, share: float = 1.0) -> list[float]:
         """From the other kind's curve where this kind has none, so that the two stay comparable."""
         known = curve or other
-        return known.at(positions, share) if known else [_guess(positions)] * self.stages
+        return known.at(positions, share) if known else [guess(positions)] * self.stages
 
 
 def decode_rate(costs: Costs, streams: int, groups: int) -> float:
@@ -193,18 +130,3 @@ def throttled(costs: Costs, rows: int, groups: int, factor: float, most: int) ->
     most = min(most, max(LEAST_PREFILL, int(2 * costs.widest_prefill)))
     widths = range(LEAST_PREFILL + 1, most + 1)
     return min(most, LEAST_PREFILL + bisect_left(widths, True, key=too_long))
-
-
-def _bucket(positions: int) -> int:
-    """Five significant bits: sizes up to 31 each for itself, larger ones with those at most 6 % off."""
-    shift = max(positions.bit_length() - 5, 0)
-    return positions >> shift << shift
-
-
-def _median(values: Sequence[float]) -> float:
-    """The lower one of two: a size's first run is slow when buffers and kernels are made for it."""
-    return sorted(values)[(len(values) - 1) // 2]
-
-
-def _guess(positions: float) -> float:
-    return 1 + FIXED_SHARE * positions

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.plan.costs import (
-    FORGOTTEN_AFTER,
     LEAST_PREFILL,
     SMALLEST_PIECE,
     Costs,
@@ -18,6 +17,7 @@ from nova.plan.costs import (
     prefill_chunk,
     throttled,
 )
+from nova.plan.curve import FORGOTTEN_AFTER
 
 
 def costs(stages: int = 2, decode: dict[int, float] | None = None, prefill: dict[int, float] | None = None) -> Costs:
