@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from nova.api.anthropic.fields import (
-    AssistantMessage,
+    AssistantBlock,
     Counted,
-    SystemMessage,
+    RedactedThinkingBlock,
     TextBlock,
     Texts,
     ThinkingBlock,
     Tool,
     ToolResultBlock,
     ToolUseBlock,
-    UserMessage,
+    UserBlock,
 )
 from nova.api.errors import invalid
 from nova.api.port import Chat
+from nova.api.turns import Message, Turns
 from nova.model.dialect import Dialect
-
-Message = dict[str, Any]
 
 
 def conversation(asked: Counted, dialect: Dialect, constrained: bool = False) -> Chat:
-    """The whole prompt. Reasoning is off where the request does not ask for it, as in Anthropic's API, and where the
-    answer is `constrained`. Raises ApiError for a conversation that ends with the assistant's turn."""
+    """The whole prompt. Reasoning is off where the request does not ask for it, and where the answer is `constrained`.
+    Raises ApiError for a conversation that ends with the assistant's turn."""
     if asked.messages[-1].role == "assistant":
         raise invalid("the last message must be the user's: an answer cannot be begun for the model", "messages")
-    messages: list[Message] = [{"role": "system", "content": _text(asked.system)}] if asked.system else []
-    names: dict[str, str] = {}
+    turns = Turns()
+    if asked.system:
+        turns.say("system", _text(asked.system))
     for message in asked.messages:
-        for one in _told(message, names):
-            _append(messages, one)
+        if isinstance(message.content, str):
+            turns.say(message.role, message.content)
+        else:
+            for block in message.content:
+                _add(turns, message.role, block)
     offered = [] if asked.tool_choice and asked.tool_choice.type == "none" else asked.tools or []
     options = {"enable_thinking": asked.thinks and not constrained} if dialect.thought else {}
-    return Chat(messages, [template_tool(tool) for tool in offered], options)
+    return Chat(turns.messages(), [template_tool(tool) for tool in offered], options)
 
 
 def template_tool(tool: Tool) -> Message:
@@ -44,69 +44,19 @@ def template_tool(tool: Tool) -> Message:
     return {"type": "function", "function": function}
 
 
-def _told(message: UserMessage | AssistantMessage | SystemMessage, names: dict[str, str]) -> Iterator[Message]:
-    """`names` of the tools by the ids of their calls so far."""
-    match message:
-        case UserMessage():
-            yield from _user(message, names)
-        case AssistantMessage():
-            yield _assistant(message, names)
-        case SystemMessage():
-            yield {"role": "system", "content": _text(message.content)}
-
-
-def _user(message: UserMessage, names: dict[str, str]) -> Iterator[Message]:
-    """Results of tools are messages of their own."""
-    if isinstance(message.content, str):
-        yield {"role": "user", "content": message.content}
-        return
-    for block in message.content:
-        if isinstance(block, ToolResultBlock):
-            yield _result(block, names)
-        else:
-            yield {"role": "user", "content": block.text}
-
-
-def _result(block: ToolResultBlock, names: dict[str, str]) -> Message:
-    text = _text(block.content)
-    named = {"name": names[block.tool_use_id]} if block.tool_use_id in names else {}
-    content = f"Error: {text}" if block.is_error else text
-    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content, **named}
-
-
-def _assistant(message: AssistantMessage, names: dict[str, str]) -> Message:
-    if isinstance(message.content, str):
-        return {"role": "assistant", "content": message.content}
-    texts, thoughts, calls = [], [], []
-    for block in message.content:
-        match block:
-            case TextBlock():
-                texts.append(block.text)
-            case ThinkingBlock():
-                thoughts.append(block.thinking)
-            case ToolUseBlock():
-                names[block.id] = block.name
-                function = {"name": block.name, "arguments": block.input}
-                calls.append({"id": block.id, "type": "function", "function": function})
-    found: Message = {"role": "assistant", "content": "\n".join(texts)}
-    if thoughts:
-        found["reasoning_content"] = "\n".join(thoughts)
-    if calls:
-        found["tool_calls"] = calls
-    return found
-
-
-def _append(messages: list[Message], message: Message) -> None:
-    """Neighbours of the user or of the assistant become one message, as in Anthropic's API."""
-    last = messages[-1] if messages else {}
-    if message["role"] == last.get("role") and message["role"] in ("user", "assistant"):
-        for field in ("content", "reasoning_content"):
-            if field in message:
-                last[field] = f"{last[field]}\n{message[field]}" if last.get(field) else message[field]
-        if "tool_calls" in message:
-            last["tool_calls"] = [*last.get("tool_calls", ()), *message["tool_calls"]]
-    else:
-        messages.append(message)
+def _add(turns: Turns, role: str, block: UserBlock | AssistantBlock) -> None:
+    match block:
+        case TextBlock():
+            turns.say(role, block.text)
+        case ThinkingBlock():
+            turns.think(block.thinking)
+        case ToolUseBlock():
+            turns.call(block.id, block.name, block.input)
+        case ToolResultBlock():
+            text = _text(block.content)
+            turns.result(block.tool_use_id, f"Error: {text}" if block.is_error else text)
+        case RedactedThinkingBlock():
+            pass  # nobody can read it here
 
 
 def _text(texts: Texts) -> str:

@@ -9,8 +9,8 @@ from pydantic import Field
 from nova.api.openai.fields import MAX_TOKENS, Body, JsonObject, Name, Stop
 
 _MAX_BLOCKS = 4096
-_MAX_MESSAGES = 100_000
-_MAX_TOOLS = 1024
+_MAX_MESSAGES = 4096
+_MAX_TOOLS = 128
 
 ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 Id = Annotated[str, Field(max_length=256)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -19,32 +18,25 @@ from nova.api.responses.fields import (
     RefusalPart,
     Tool,
 )
+from nova.api.turns import Message, Turns
 
-Message = dict[str, Any]
 _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
 
 def messages(given: str | Sequence[Item], before: Sequence[Message] = ()) -> list[Message]:
-    """The conversation `before`, and the items after it. What the assistant said and called becomes one message, as
-    long as nothing comes between."""
-    told = list(before)
-    names = {call["id"]: call["function"]["name"] for message in told for call in message.get("tool_calls", ())}
+    """The conversation `before`, and the items after it."""
+    turns = Turns(before)
     for item in [MessageItem(role="user", content=given)] if isinstance(given, str) else given:
         match item:
-            case MessageItem(role="assistant"):
-                _join(told, "content", _text(item.content))
             case MessageItem():
-                role = "system" if item.role == "developer" else item.role
-                told.append({"role": role, "content": _text(item.content)})
+                turns.say("system" if item.role == "developer" else item.role, _text(item.content))
             case ReasoningItem():
-                _join(told, "reasoning_content", _text([*(item.content or item.summary)]))
+                turns.think(_text([*(item.content or item.summary)]))
             case CallItem():
-                names[item.call_id] = item.name
-                _call(told, item.call_id, item.name, arguments(item.arguments))
+                turns.call(item.call_id, item.name, arguments(item.arguments))
             case CallOutputItem():
-                named = {"name": names[item.call_id]} if item.call_id in names else {}
-                told.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output), **named})
-    return told
+                turns.result(item.call_id, _text(item.output))
+    return turns.messages()
 
 
 def with_instructions(instructions: str | None, told: Sequence[Message]) -> list[Message]:
@@ -67,26 +59,7 @@ def offered(body: Create) -> list[Message]:
 
 
 def _template_tool(tool: Tool) -> Message:
-    function = tool.model_dump(exclude_none=True, exclude={"type"})
-    return {"type": "function", "function": function}
-
-
-def _assistant(told: list[Message]) -> Message:
-    """A copy of the assistant's turn at the end, in its place, or a fresh one."""
-    last = told.pop() if told and told[-1]["role"] == "assistant" else {"role": "assistant", "content": ""}
-    told.append(dict(last))
-    return told[-1]
-
-
-def _join(told: list[Message], field: str, text: str) -> None:
-    turn = _assistant(told)
-    turn[field] = f"{turn[field]}\n{text}" if turn.get(field) else text
-
-
-def _call(told: list[Message], call_id: str, name: str, given: Any) -> None:
-    turn = _assistant(told)
-    call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": given}}
-    turn["tool_calls"] = [*turn.get("tool_calls", ()), call]
+    return {"type": "function", "function": tool.model_dump(exclude_none=True, exclude={"type"})}
 
 
 def _text(content: Content) -> str:

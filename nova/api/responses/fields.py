@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from nova.api.openai.fields import MAX_TOKENS, Asked, Body, JsonObject, Name
 
-_MAX_ITEMS = 16384
+_MAX_ITEMS = 4096
 _MAX_PARTS = 4096
 _MAX_TOOLS = 128
 

@@ -10,7 +10,8 @@ import anthropic
 import httpx
 import pytest
 
-from tests.unit.api.scripted import DEADLINE_S, MODEL, Stage, serving
+from tests.unit.api.fake import LIMIT_S, MODEL
+from tests.unit.api.scripted import BUSY, Script, serving
 
 WEATHER: Any = {
     "name": "weather",
@@ -22,30 +23,30 @@ HELLO: Any = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "co
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Stage, str]]:
+def playing() -> Iterator[tuple[Script, str]]:
     with serving() as found:
         yield found
 
 
 @pytest.fixture
-def stage(served: tuple[Stage, str]) -> Stage:
-    return served[0]
+def port(playing: tuple[Script, str]) -> Script:
+    return playing[0]
 
 
 @pytest.fixture
-def client(served: tuple[Stage, str]) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=served[1], api_key="unused", max_retries=0, timeout=DEADLINE_S) as client:
+def client(playing: tuple[Script, str]) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=playing[1], api_key="unused", max_retries=0, timeout=LIMIT_S) as client:
         yield client
 
 
 @pytest.fixture
-def web(served: tuple[Stage, str]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served[1], timeout=DEADLINE_S) as web:
+def web(playing: tuple[Script, str]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=playing[1], timeout=LIMIT_S) as web:
         yield web
 
 
-def test_a_message_and_its_account(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play("Hel", "lo!", cached=5)
+def test_a_message_and_its_account(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play("Hel", "lo!", cached=5)
     message = client.messages.create(
         **HELLO, system="Be brief.", stop_sequences=["END"], extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 7}
     )
@@ -62,8 +63,8 @@ def test_a_message_and_its_account(stage: Stage, client: anthropic.Anthropic) ->
     assert script.last_chat == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
-def test_a_stream_builds_up_the_same_message(stage: Stage, client: anthropic.Anthropic) -> None:
-    stage.play("<think>so</think>", "Let me", " see.", CALL, cached=5)
+def test_a_stream_builds_up_the_same_message(port: Script, client: anthropic.Anthropic) -> None:
+    port.play("<think>so</think>", "Let me", " see.", CALL, cached=5)
     asked = {**HELLO, "tools": [WEATHER], "thinking": {"type": "enabled", "budget_tokens": 1024}}
     with client.messages.stream(**asked) as stream:
         kinds = [event.type for event in stream]
@@ -78,8 +79,8 @@ def test_a_stream_builds_up_the_same_message(stage: Stage, client: anthropic.Ant
     assert streamed.stop_reason == message.stop_reason == "tool_use"
 
 
-def test_events_come_in_the_order_of_the_api(stage: Stage, web: httpx.Client) -> None:
-    stage.play("<think>so</think>", "Hi", " there", CALL)
+def test_events_come_in_the_order_of_the_api(port: Script, web: httpx.Client) -> None:
+    port.play("<think>so</think>", "Hi", " there", CALL)
     body = {**HELLO, "stream": True, "tools": [WEATHER], "thinking": {"type": "adaptive"}}
     answer = web.post("/v1/messages?beta=true", json=body, headers={"anthropic-version": "2023-06-01"})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -105,14 +106,14 @@ def test_events_come_in_the_order_of_the_api(stage: Stage, web: httpx.Client) ->
     ]
 
 
-def test_reasoning_that_was_not_asked_for_is_left_out(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play("so</think>Hi", in_thought=True)
+def test_reasoning_that_was_not_asked_for_is_left_out(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play("so</think>Hi", in_thought=True)
     assert [block.type for block in client.messages.create(**HELLO).content] == ["text"]
     assert script.chats[-1].options == {"enable_thinking": False}
 
 
-def test_tools_go_there_and_back(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play("<think>hm</think>I'll look.", CALL, CALL)
+def test_tools_go_there_and_back(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play("<think>hm</think>I'll look.", CALL, CALL)
     asked = {**HELLO, "tools": [WEATHER], "thinking": {"type": "enabled", "budget_tokens": 1024}}
     first = client.messages.create(**asked)
     assert script.chats[-1].tools == [
@@ -148,9 +149,9 @@ def test_tools_go_there_and_back(stage: Stage, client: anthropic.Anthropic) -> N
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])
 @pytest.mark.parametrize("in_thought", [False, True])
-def test_a_call_may_be_forced(stage: Stage, client: anthropic.Anthropic, choice: Any, in_thought: bool) -> None:
+def test_a_call_may_be_forced(port: Script, client: anthropic.Anthropic, choice: Any, in_thought: bool) -> None:
     thought = "so</think>" if in_thought else ""
-    script = stage.play(f'{thought}{{"name": "weather", "arguments": {{"city": "Bonn"}}}}', in_thought=in_thought)
+    script = port.play(f'{thought}{{"name": "weather", "arguments": {{"city": "Bonn"}}}}', in_thought=in_thought)
     message = client.messages.create(**HELLO, tools=[WEATHER], tool_choice=choice)
     assert [block.type for block in message.content] == ["tool_use"]
     assert message.stop_reason == "tool_use"
@@ -158,17 +159,17 @@ def test_a_call_may_be_forced(stage: Stage, client: anthropic.Anthropic, choice:
 
 
 @pytest.mark.parametrize("in_thought", [False, True])
-def test_an_answer_may_follow_a_schema(stage: Stage, client: anthropic.Anthropic, in_thought: bool) -> None:
+def test_an_answer_may_follow_a_schema(port: Script, client: anthropic.Anthropic, in_thought: bool) -> None:
     text = '{"city": "<think>Bonn"}'
-    script = stage.play("so</think>\n" + text if in_thought else text, in_thought=in_thought)
+    script = port.play("so</think>\n" + text if in_thought else text, in_thought=in_thought)
     output: Any = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     message = client.messages.create(**HELLO, output_config=output)
     assert [block.to_dict() for block in message.content] == [{"type": "text", "text": text}]
     assert "thought" in script.asked[0].grammar if in_thought else "json_schema" in script.asked[0].grammar
 
 
-def test_neighbours_of_one_role_become_one_message(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play("Hi")
+def test_neighbours_of_one_role_become_one_message(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play("Hi")
     turns: Any = [
         {"role": "user", "content": "a"},
         {"role": "user", "content": "b"},
@@ -186,8 +187,8 @@ def test_neighbours_of_one_role_become_one_message(stage: Stage, client: anthrop
     ]
 
 
-def test_tools_that_may_not_be_used_are_not_told(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play(CALL)
+def test_tools_that_may_not_be_used_are_not_told(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play(CALL)
     message = client.messages.create(**HELLO, tools=[WEATHER], tool_choice={"type": "none"})
     assert [block.type for block in message.content] == ["text"]
     assert script.chats[-1].tools == []
@@ -201,15 +202,15 @@ def test_tools_that_may_not_be_used_are_not_told(stage: Stage, client: anthropic
     ],
 )
 def test_the_reason_of_the_end_is_told(
-    stage: Stage, client: anthropic.Anthropic, ending: dict[str, str], reason: str, sequence: str | None
+    port: Script, client: anthropic.Anthropic, ending: dict[str, str], reason: str, sequence: str | None
 ) -> None:
-    stage.play("Hello", **ending)
+    port.play("Hello", **ending)
     message = client.messages.create(**HELLO)
     assert (message.stop_reason, message.stop_sequence) == (reason, sequence)
 
 
-def test_tokens_are_counted_without_asking_the_model(stage: Stage, client: anthropic.Anthropic) -> None:
-    script = stage.play("Hi")
+def test_tokens_are_counted_without_asking_the_model(port: Script, client: anthropic.Anthropic) -> None:
+    script = port.play("Hi")
     message = client.messages.create(**HELLO, tools=[WEATHER])
     counted = client.messages.count_tokens(model=MODEL, messages=HELLO["messages"], tools=[WEATHER])
     assert counted.input_tokens == message.usage.input_tokens
@@ -233,8 +234,8 @@ def test_tokens_are_counted_without_asking_the_model(stage: Stage, client: anthr
         ({"temperature": 3}, "temperature"),
     ],
 )
-def test_what_is_wrong_is_named(stage: Stage, web: httpx.Client, change: dict[str, Any], told: str) -> None:
-    script = stage.play("Hi")
+def test_what_is_wrong_is_named(port: Script, web: httpx.Client, change: dict[str, Any], told: str) -> None:
+    script = port.play("Hi")
     answer = web.post("/v1/messages", json={**HELLO, **change})
     document = answer.json()
     assert (answer.status_code, document["type"], document["error"]["type"]) == (400, "error", "invalid_request_error")
@@ -250,24 +251,25 @@ def test_another_model_is_not_found(client: anthropic.Anthropic) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_busy_server_says_when_to_try_again(stage: Stage, web: httpx.Client, stream: bool) -> None:
-    stage.play(refuses="busy")
+def test_a_busy_server_says_when_to_try_again(port: Script, web: httpx.Client, stream: bool) -> None:
+    port.play(failure=BUSY)
     answer = web.post("/v1/messages", json={**HELLO, "stream": stream})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
     assert answer.json()["error"] == {"type": "rate_limit_error", "message": "no room"}
 
 
-def test_a_stream_that_breaks_ends_with_an_error_event(stage: Stage, client: anthropic.Anthropic) -> None:
-    stage.play("Hel", fails="lost")
-    with pytest.raises(anthropic.APIStatusError, match="node-2"), client.messages.stream(**HELLO) as stream:
-        assert next(event.type for event in stream) == "message_start"
-        stream.until_done()
+def test_a_stream_that_breaks_ends_with_an_error_event(port: Script, client: anthropic.Anthropic) -> None:
+    port.play("Hel", breaks="node-2 is gone")
+    stream = client.messages.create(**HELLO, stream=True)
+    assert next(stream).type == "message_start"
+    with pytest.raises(anthropic.APIStatusError, match="node-2"):
+        list(stream)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_abandons_the_request(stage: Stage, served: tuple[Stage, str], stream: bool) -> None:
-    script = stage.play("Hel", hangs=True)
+def test_a_client_that_hangs_up_abandons_the_request(port: Script, playing: tuple[Script, str], stream: bool) -> None:
+    script = port.play(held=True)
     body = {**HELLO, "stream": stream}
-    with httpx.Client(base_url=served[1]) as web, pytest.raises(httpx.ReadTimeout):
-        web.post("/v1/messages", json=body, timeout=httpx.Timeout(DEADLINE_S, read=0.2))
-    assert script.abandoned.wait(DEADLINE_S)
+    with httpx.Client(base_url=playing[1]) as web, pytest.raises(httpx.ReadTimeout):
+        web.post("/v1/messages", json=body, timeout=httpx.Timeout(LIMIT_S, read=0.2))
+    assert script.abandoned.get(timeout=LIMIT_S) == script.asked[0].request

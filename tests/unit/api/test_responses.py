@@ -10,7 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.unit.api.scripted import DEADLINE_S, MODEL, Stage, serving
+from tests.unit.api.fake import LIMIT_S, MODEL
+from tests.unit.api.scripted import BUSY, Script, serving
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": False}
@@ -20,25 +21,25 @@ HELLO: Any = {"model": MODEL, "input": "Hi"}
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Stage, str]]:
+def playing() -> Iterator[tuple[Script, str]]:
     with serving() as found:
         yield found
 
 
 @pytest.fixture
-def stage(served: tuple[Stage, str]) -> Stage:
-    return served[0]
+def port(playing: tuple[Script, str]) -> Script:
+    return playing[0]
 
 
 @pytest.fixture
-def client(served: tuple[Stage, str]) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served[1]}/v1", api_key="unused", max_retries=0, timeout=DEADLINE_S) as client:
+def client(playing: tuple[Script, str]) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{playing[1]}/v1", api_key="unused", max_retries=0, timeout=LIMIT_S) as client:
         yield client
 
 
 @pytest.fixture
-def web(served: tuple[Stage, str]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served[1], timeout=DEADLINE_S) as web:
+def web(playing: tuple[Script, str]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=playing[1], timeout=LIMIT_S) as web:
         yield web
 
 
@@ -47,8 +48,8 @@ def nameless(item: Any) -> dict[str, Any]:
     return {key: value for key, value in item.to_dict().items() if key not in ("id", "call_id")}
 
 
-def test_a_response_and_its_account(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play("Hel", "lo!", cached=5)
+def test_a_response_and_its_account(port: Script, client: openai.OpenAI) -> None:
+    script = port.play("Hel", "lo!", cached=5)
     response = client.responses.create(
         **HELLO, instructions="Be brief.", temperature=0.5, top_p=0.9, max_output_tokens=9, metadata={"a": "b"}
     )
@@ -67,8 +68,8 @@ def test_a_response_and_its_account(stage: Stage, client: openai.OpenAI) -> None
     assert script.last_chat == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
-def test_a_stream_builds_up_the_same_response(stage: Stage, client: openai.OpenAI) -> None:
-    stage.play("<think>so", " be it</think>", "Let me", " see.", CALL, cached=5)
+def test_a_stream_builds_up_the_same_response(port: Script, client: openai.OpenAI) -> None:
+    port.play("<think>so", " be it</think>", "Let me", " see.", CALL, cached=5)
     with client.responses.stream(**HELLO, tools=[WEATHER]) as stream:
         built = [event.item for event in stream if event.type == "response.output_item.done"]
         streamed = stream.get_final_response()
@@ -81,8 +82,8 @@ def test_a_stream_builds_up_the_same_response(stage: Stage, client: openai.OpenA
     assert streamed.usage.output_tokens_details.reasoning_tokens == 2
 
 
-def test_events_come_in_the_order_of_the_api(stage: Stage, web: httpx.Client) -> None:
-    stage.play("<think>so</think>", "Hi", " there", CALL)
+def test_events_come_in_the_order_of_the_api(port: Script, web: httpx.Client) -> None:
+    port.play("<think>so</think>", "Hi", " there", CALL)
     answer = web.post("/v1/responses", json={**HELLO, "stream": True, "tools": [WEATHER]})
     assert answer.headers["content-type"].startswith("text/event-stream")
     events = [one.split("\n", 1) for one in answer.text.strip().split("\n\n")]
@@ -119,8 +120,8 @@ def test_events_come_in_the_order_of_the_api(stage: Stage, web: httpx.Client) ->
     assert documents[-1]["response"]["output"][1] == done["item"]
 
 
-def test_tools_go_there_and_back(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play("<think>hm</think>I'll look.", CALL, CALL)
+def test_tools_go_there_and_back(port: Script, client: openai.OpenAI) -> None:
+    script = port.play("<think>hm</think>I'll look.", CALL, CALL)
     first = client.responses.create(**HELLO, tools=[WEATHER])
     assert script.chats[-1].tools == [
         {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS, "strict": False}}
@@ -154,25 +155,26 @@ def test_tools_go_there_and_back(stage: Stage, client: openai.OpenAI) -> None:
     assert script.last_chat == expected
 
 
-def test_all_roles_and_texts_are_read(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play("Hi")
+def test_all_roles_and_texts_are_read(port: Script, client: openai.OpenAI) -> None:
+    script = port.play("Hi")
     items: Any = [
         {"role": "developer", "content": "a"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "b"}] * 2},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "c"}]},
         {"role": "user", "content": "d"},
+        {"role": "user", "content": "f"},
     ]
     client.responses.create(model=MODEL, input=items, instructions="e")
     assert [(one["role"], one["content"]) for one in script.last_chat] == [
         ("system", "e\n\na"),
         ("user", "bb"),
         ("assistant", "c"),
-        ("user", "d"),
+        ("user", "d\nf"),
     ]
 
 
-def test_a_conversation_goes_on_without_its_instructions(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play("Hello")
+def test_a_conversation_goes_on_without_its_instructions(port: Script, client: openai.OpenAI) -> None:
+    script = port.play("Hello")
     first = client.responses.create(**HELLO, instructions="Be brief.")
     second = client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
     assert second.previous_response_id == first.id
@@ -184,8 +186,8 @@ def test_a_conversation_goes_on_without_its_instructions(stage: Stage, client: o
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_responses_are_remembered_until_deleted(stage: Stage, client: openai.OpenAI, stream: bool) -> None:
-    stage.play("Hello")
+def test_responses_are_remembered_until_deleted(port: Script, client: openai.OpenAI, stream: bool) -> None:
+    port.play("Hello")
     if stream:
         with client.responses.stream(**HELLO) as events:
             name = events.get_final_response().id
@@ -201,15 +203,15 @@ def test_responses_are_remembered_until_deleted(stage: Stage, client: openai.Ope
     assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
 
 
-def test_a_response_that_is_not_to_be_stored_is_forgotten(stage: Stage, client: openai.OpenAI) -> None:
-    stage.play("Hello")
+def test_a_response_that_is_not_to_be_stored_is_forgotten(port: Script, client: openai.OpenAI) -> None:
+    port.play("Hello")
     response = client.responses.create(**HELLO, store=False)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(response.id)
 
 
-def test_an_answer_that_is_cut_is_incomplete(stage: Stage, client: openai.OpenAI) -> None:
-    stage.play("Hello", finish="length")
+def test_an_answer_that_is_cut_is_incomplete(port: Script, client: openai.OpenAI) -> None:
+    port.play("Hello", finish="length")
     response = client.responses.create(**HELLO)
     assert response.status == "incomplete"
     assert response.incomplete_details is not None
@@ -221,24 +223,24 @@ def test_an_answer_that_is_cut_is_incomplete(stage: Stage, client: openai.OpenAI
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "weather"}])
 @pytest.mark.parametrize("in_thought", [False, True])
-def test_a_call_may_be_forced(stage: Stage, client: openai.OpenAI, choice: Any, in_thought: bool) -> None:
+def test_a_call_may_be_forced(port: Script, client: openai.OpenAI, choice: Any, in_thought: bool) -> None:
     thought = "so</think>" if in_thought else ""
-    script = stage.play(f'{thought}{{"name": "weather", "arguments": {{"city": "Bonn"}}}}', in_thought=in_thought)
+    script = port.play(f'{thought}{{"name": "weather", "arguments": {{"city": "Bonn"}}}}', in_thought=in_thought)
     response = client.responses.create(**HELLO, tools=[WEATHER], tool_choice=choice)
     assert [item.type for item in response.output] == ["reasoning"] * in_thought + ["function_call"]
     assert '"weather"' in script.asked[0].grammar
     assert script.chats[0].options == {"enable_thinking": False}
 
 
-def test_tools_that_may_not_be_used_are_not_told(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play(CALL)
+def test_tools_that_may_not_be_used_are_not_told(port: Script, client: openai.OpenAI) -> None:
+    script = port.play(CALL)
     response = client.responses.create(**HELLO, tools=[WEATHER], tool_choice="none")
     assert response.output_text == CALL
     assert script.chats[-1].tools == []
 
 
-def test_an_answer_may_follow_a_schema(stage: Stage, client: openai.OpenAI) -> None:
-    script = stage.play('{"city": "Bonn"}')
+def test_an_answer_may_follow_a_schema(port: Script, client: openai.OpenAI) -> None:
+    script = port.play('{"city": "Bonn"}')
     shape: Any = {"format": {"type": "json_schema", "name": "place", "schema": PARAMETERS, "strict": True}}
     response = client.responses.create(**HELLO, text=shape)
     assert response.output_text == '{"city": "Bonn"}'
@@ -256,9 +258,9 @@ def test_an_answer_may_follow_a_schema(stage: Stage, client: openai.OpenAI) -> N
     ],
 )
 def test_effort_is_told_to_the_template(
-    stage: Stage, client: openai.OpenAI, effort: Any, options: dict[str, Any]
+    port: Script, client: openai.OpenAI, effort: Any, options: dict[str, Any]
 ) -> None:
-    script = stage.play("Hi")
+    script = port.play("Hi")
     client.responses.create(**HELLO, reasoning={"effort": effort})
     assert script.chats[-1].options == options
 
@@ -281,8 +283,8 @@ def test_effort_is_told_to_the_template(
         ({"temperature": float("inf")}, "temperature"),
     ],
 )
-def test_what_is_wrong_is_named(stage: Stage, web: httpx.Client, change: dict[str, Any], param: str) -> None:
-    script = stage.play("Hi")
+def test_what_is_wrong_is_named(port: Script, web: httpx.Client, change: dict[str, Any], param: str) -> None:
+    script = port.play("Hi")
     answer = web.post("/v1/responses", content=json.dumps({**HELLO, **change}), headers=JSON)
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
@@ -296,14 +298,14 @@ def test_another_model_is_not_found(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_busy_server_says_when_to_try_again(stage: Stage, web: httpx.Client, stream: bool) -> None:
-    stage.play(refuses="busy")
+def test_a_busy_server_says_when_to_try_again(port: Script, web: httpx.Client, stream: bool) -> None:
+    port.play(failure=BUSY)
     answer = web.post("/v1/responses", json={**HELLO, "stream": stream})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
 
 
-def test_a_stream_that_breaks_ends_with_a_failed_response(stage: Stage, client: openai.OpenAI) -> None:
-    stage.play("Hel", fails="lost")
+def test_a_stream_that_breaks_ends_with_a_failed_response(port: Script, client: openai.OpenAI) -> None:
+    port.play("Hel", breaks="node-2 is gone")
     *_, done, failed = client.responses.create(**HELLO, stream=True)
     assert done.type == "response.output_item.done"
     assert failed.type == "response.failed"
@@ -315,8 +317,8 @@ def test_a_stream_that_breaks_ends_with_a_failed_response(stage: Stage, client: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_abandons_the_request(stage: Stage, served: tuple[Stage, str], stream: bool) -> None:
-    script = stage.play("Hel", hangs=True)
-    with httpx.Client(base_url=served[1]) as web, pytest.raises(httpx.ReadTimeout):
-        web.post("/v1/responses", json={**HELLO, "stream": stream}, timeout=httpx.Timeout(DEADLINE_S, read=0.2))
-    assert script.abandoned.wait(DEADLINE_S)
+def test_a_client_that_hangs_up_abandons_the_request(port: Script, playing: tuple[Script, str], stream: bool) -> None:
+    script = port.play(held=True)
+    with httpx.Client(base_url=playing[1]) as web, pytest.raises(httpx.ReadTimeout):
+        web.post("/v1/responses", json={**HELLO, "stream": stream}, timeout=httpx.Timeout(LIMIT_S, read=0.2))
+    assert script.abandoned.get(timeout=LIMIT_S) == script.asked[0].request
