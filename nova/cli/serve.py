@@ -25,8 +25,9 @@ from nova.config.load import load
 from nova.config.schema import Api
 from nova.control.client import Client
 from nova.errors import ConfigError, ControlError, EngineError, NovaError
-from nova.local.cluster import ClusterPlan, LocalCluster, running, setting
+from nova.local.cluster import ClusterPlan, running, setting
 from nova.local.keeper import keep
+from nova.model.locate import served_name
 from nova.wire.requests import StatusReply
 
 MAX_PORT = 65535
@@ -91,17 +92,21 @@ def check_free(listen: str) -> None:
 
 async def _serve(plan: ClusterPlan, home: Path, json: bool) -> None:
     """Until cancelled, which is its end in order once it serves. Raises NovaError if it does not come up."""
-    _say(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {plan.model}")
+    _say(f"starting {plan.nodes} node{'s' * (plan.nodes > 1)} for {served_name(plan.model)}")
     async with running(plan, home) as cluster:
         keeping = asyncio.create_task(keep(cluster, _say))
         try:
             async with cluster.client() as client:
                 status = await _come_up(client)
-                found = _found(cluster, status)
+                api = load(None, list(plan.settings)).api
+                found = Serving(
+                    url=cluster.api, model=served_name(plan.model), nodes=plan.names, transport=status.transport,
+                    keys=len(api.keys), control=cluster.address, home=str(cluster.folder),
+                )  # fmt: skip
                 if json:
                     emit(found)
                 else:
-                    _print(found)
+                    _print(found, api.tls_certificate)
                 with suppress(asyncio.CancelledError):
                     await _watch(client, status.state)
                 _say("stopping")
@@ -144,19 +149,13 @@ async def _watch(client: Client, state: str) -> None:
         state = now
 
 
-def _found(cluster: LocalCluster, status: StatusReply) -> Serving:
-    keys = load(None, list(cluster.plan.settings)).api.keys
-    return Serving(
-        url=cluster.api, model=status.model, nodes=cluster.plan.names, transport=status.transport, keys=len(keys),
-        control=cluster.address, home=str(cluster.folder),
-    )  # fmt: skip
-
-
-def _print(found: Serving) -> None:
+def _print(found: Serving, certificate: str) -> None:
+    """What to open, and lines to copy; `certificate` is that of https."""
     body = msgspec.json.encode({"model": found.model, "messages": [{"role": "user", "content": "Hello"}]}).decode()
-    key = ' -H "Authorization: Bearer $NOVA_API_KEY"' if found.keys else ""
-    curl = f"curl {found.url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
-    chat = f"nova chat --url {found.url}"
+    options = ' -H "Authorization: Bearer $NOVA_API_KEY"' if found.keys else ""
+    options += f" --cacert {shlex.quote(certificate)}" if certificate else ""
+    curl = f"curl {found.url}/v1/chat/completions -H 'Content-Type: application/json'{options} -d {shlex.quote(body)}"
+    chat = f"nova chat --url {found.url}" + (f" --ca {shlex.quote(certificate)}" if certificate else "")
     here = {"control.address": found.control, "control.coordinator": found.nodes[0], "home": found.home}
     more = " ".join(f"--set {shlex.quote(f'{name}={value}')}" for name, value in here.items())
     over = f"{len(found.nodes)} nodes over {found.transport}" if len(found.nodes) > 1 else "1 node"

@@ -131,7 +131,8 @@ def describe(status: StatusReply) -> str:
         return "reading the prompt"
     if status.state == "forming":
         phases = ", ".join(f"{each.node} {each.phase} {each.detail}".rstrip() for each in status.engines)
-        return f"forming over {status.transport}: {phases}"
+        over = f" over {status.transport}" if status.transport not in ("", "none") else ""  # one node has none
+        return f"forming{over}: {phases}"
     if status.state == "opening":
         return "opening the model"
     missing = [node.name for node in status.nodes if node.state == "missing"]

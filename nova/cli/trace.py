@@ -21,7 +21,7 @@ VIEWER = "https://ui.perfetto.dev"
 
 
 def command(
-    request: Annotated[str, typer.Argument(help="The request's id, as its answer names it.")] = "",
+    request: Annotated[str, typer.Argument(help="A request, by the id of its answer.")] = "",
     last: Annotated[bool, typer.Option("--last", help="The request that ended last; so too without an id.")] = False,
     file: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here instead of nova-trace-REQUEST.json.")
@@ -41,7 +41,7 @@ async def _trace(
     target: str, file: Path | None, force: bool, config: Path | None, settings: list[str], json: bool
 ) -> Trace:
     async with connect(config, settings) as client:
-        reply = await client.trace(target)
+        reply = await client.trace(request_of(target))
     if not reply.chunks:
         raise ControlError(f"nothing is kept of request {reply.target or target}: trace it soon after it has ended")
     path = file or Path(file_name(reply.target))
@@ -50,6 +50,11 @@ async def _trace(
     if not json:
         _print(found)
     return found
+
+
+def request_of(name: str) -> str:
+    """The request behind the id of an answer of the HTTP API, which has a prefix, as chatcmpl-0123456789abcdef."""
+    return re.sub(r"^(chatcmpl-|cmpl-|msg_|resp_)", "", name)
 
 
 def file_name(request: str) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nova.cli import perfetto
 from nova.cli.perfetto import TRAVELLING, WAITING, busy, timeline
-from nova.cli.trace import file_name, summary, write
+from nova.cli.trace import file_name, request_of, summary, write
 from nova.errors import ConfigError
 from nova.wire.requests import TraceReply
 from nova.wire.work import ChunkTiming
@@ -166,6 +166,11 @@ def test_what_has_no_thread_left_is_cut_and_put_on_the_last_one(monkeypatch: pyt
         (41000.0, 10000.0),
     ]
     assert {e["tid"] for e in waits} == {WAITING, WAITING + 1}
+
+
+@pytest.mark.parametrize("name", ["chatcmpl-07514c4f2f11e4d6", "msg_07514c4f2f11e4d6", "07514c4f2f11e4d6"])
+def test_an_answer_of_the_api_names_its_request(name: str) -> None:
+    assert request_of(name) == "07514c4f2f11e4d6"
 
 
 @pytest.mark.parametrize("request_id", ["r-1", "../../etc/passwd", "a b/c", "x" * 500, ""])

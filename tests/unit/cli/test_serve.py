@@ -135,8 +135,10 @@ def test_what_is_to_be_copied_names_the_key_where_one_is_needed(capfd: pytest.Ca
     found = Serving(
         url="http://127.0.0.1:1", model="it's", nodes=["node-1"], transport="", keys=1, control="127.0.0.1:2", home="h"
     )
-    serve._print(found)
+    serve._print(found, "my cert.pem")
     printed = capfd.readouterr().out
+    assert "--cacert 'my cert.pem' -d" in printed
+    assert "nova chat --url http://127.0.0.1:1 --ca 'my cert.pem'" in printed
     assert "curl http://127.0.0.1:1/v1/chat/completions" in printed
     assert '-H "Authorization: Bearer $NOVA_API_KEY"' in printed
     assert "--set control.coordinator=node-1" in printed
