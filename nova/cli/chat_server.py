@@ -146,7 +146,8 @@ class Server:
         try:
             yield
         except httpx.ConnectError as error:
-            raise NodeLost(f"no server at {self.url} ({error}): `nova serve --model M` starts one") from error
+            remedy = "--ca FILE trusts a certificate" if "CERTIFICATE" in str(error) else "`nova serve -m M` starts one"
+            raise NodeLost(f"no connection to {self.url} ({error}): {remedy}") from error
         except httpx.TimeoutException as error:
             raise NodeLost(f"{self.url} is silent ({type(error).__name__}): --silent waits for longer") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -30,7 +32,7 @@ def usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
 class ChatServer:
     """`script` is what the next answer consists of: events, an int for an error's status, or an Event to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.asked: Queue[dict[str, Any]] = Queue()
         self.hung_up = threading.Event()
         self.scripts: Queue[list[Any]] = Queue()
@@ -83,7 +85,11 @@ class ChatServer:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.url = f"http{'s' * (certificate is not None)}://127.0.0.1:{self.http.server_port}"
 
     def answers(self, *texts: str, reasoning: str = "", cached: int = 0) -> None:
         """The next answer, in pieces."""
@@ -97,8 +103,9 @@ class ChatServer:
 
 
 @contextmanager
-def serving() -> Iterator[ChatServer]:
-    server = ChatServer()
+def serving(certificate: Path | None = None) -> Iterator[ChatServer]:
+    """With a certificate (PEM, with its key) it speaks TLS."""
+    server = ChatServer(certificate)
     thread = threading.Thread(target=server.http.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,12 +114,30 @@ def test_what_goes_wrong_is_said_and_the_next_message_is_asked(
     assert result.stdout.endswith("fine\n")
 
 
+def test_a_certificate_of_one_s_own_is_trusted_when_told_so(tmp_path: Path) -> None:
+    openssl, file = shutil.which("openssl"), tmp_path / "own.pem"
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        [openssl, *made.split(), "-keyout", file, "-out", tmp_path / "cert"], check=True, capture_output=True,
+        timeout=LIMIT_S,
+    )  # fmt: skip
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
+    with serving(file) as server:
+        server.answers("safe")
+        assert chat(server, "a\n", "--ca", str(tmp_path / "cert")).stdout == "safe\n"
+        refused = chat(server, "a\n", status=1)
+    assert "certificate" in refused.stderr
+    assert "--ca" in refused.stderr
+
+
 def test_a_server_that_is_not_there_is_said_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
     result = RUNNER.invoke(app, ["chat", "--url", url, "--json"], input="a\n")
     assert result.exit_code == 1
-    assert "`nova serve --model M` starts one" in json.loads(result.stdout)["error"]
+    assert "`nova serve -m M` starts one" in json.loads(result.stdout)["error"]
 
 
 def test_what_is_wrong_with_the_options_is_said(server: ChatServer, tmp_path: Path) -> None:
