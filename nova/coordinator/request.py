@@ -23,12 +23,12 @@ MAX_STOP = 1024
 """Characters of a stop string."""
 MAX_STOP_TOKENS = 256
 MAX_BIASES = 4096
-MAX_GRAMMAR = 1 << 20
-"""Characters."""
+MAX_GRAMMAR = 1 << 18
+"""Characters, of 4 bytes at most."""
 MAX_LOGPROBS = 20
 POOLS = ("", "mean", "last")
 
-BEGIN_BYTES = MAX_BODY_BYTES - MAX_GRAMMAR - (1 << 18)
+BEGIN_BYTES = MAX_BODY_BYTES - 4 * MAX_GRAMMAR - (1 << 18)
 """Of a message to the driver: what is left for the prompt. A token takes 5 bytes at most."""
 
 

@@ -7,7 +7,6 @@ this process: its sessions have negative numbers.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,14 +19,14 @@ from nova.coordinator import check
 from nova.coordinator.books import Books
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.front import Front
+from nova.coordinator.intake import Intake
 from nova.coordinator.metrics import Metrics, State
 from nova.coordinator.model import open_model
-from nova.coordinator.request import Request
 from nova.coordinator.serving import Post, Serving
 from nova.coordinator.status import explain, status
 from nova.coordinator.texts import Texts
 from nova.coordinator.trace import Trace
-from nova.errors import ModelError, NodeLost, NovaError, ProtocolError
+from nova.errors import NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
 from nova.model.locate import served_name
 from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Pooled, Step
@@ -59,9 +58,6 @@ class Coordinator:
         self._clock = clock
         self._workers: dict[str, Session] = {}
         self._texts = Texts()
-        self._problem = ""
-        self._opened = asyncio.Event()
-        self._encodings: dict[Request, asyncio.Task[None]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
@@ -70,6 +66,7 @@ class Coordinator:
         books = Books(self._deployment, self._metrics, self._trace, self._offset_ns, clock)
         post = Post(self._to_client, self._to_node)
         self._serving = Serving(config.deployment, self._deployment, post, books, clock)
+        self._intake = Intake(self._serving, self._texts)
         self.front = Front(self, self._texts)
 
     async def run(self) -> None:
@@ -96,28 +93,22 @@ class Coordinator:
     @property
     def why_not(self) -> str:
         """Why requests would not be served at this moment; "" if they would be."""
-        if self._problem or self._texts.model is None:
-            return self._problem or self._texts.problem
-        return "" if self._deployment.state == "serving" else self._deployment.why_not
+        return self._texts.problem or ("" if self._deployment.state == "serving" else self._deployment.why_not)
 
     def ask(self, session: int, generate: Generate) -> None:
         """A request comes in."""
-        if (request := self._serving.arrive(session, generate)) is not None:
-            task = asyncio.create_task(self._encode(request))
-            self._encodings[request] = task
-            task.add_done_callback(partial(self._encoding_ended, request))
+        self._intake.ask(session, generate)
 
     def abandon(self, session: int, request: str | None = None) -> None:
         """The client has gone, or no longer wants this request."""
-        self._serving.abandon(session, request)
-        for each in [each for each in self._encodings if not self._serving.knows(each)]:
-            self._encodings[each].cancel()  # others wait for the encoder
+        self._intake.abandon(session, request)
 
     def status(self, request: str) -> StatusReply:
         """The cluster at this moment."""
         sessions = self.hub.sessions if self.hub is not None else []
         counters = self.hub.counters if self.hub is not None else {}
-        model, problem = served_name(self._config.deployment.model), self._problem
+        problem = self._texts.problem if self._texts.settled.is_set() else ""
+        model = served_name(self._config.deployment.model)
         return status(
             request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
         )  # fmt: skip
@@ -203,23 +194,6 @@ class Coordinator:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def _encode(self, request: Request) -> None:
-        await self._opened.wait()
-        generate, prompt = request.generate, request.generate.prompt
-        try:
-            if isinstance(prompt, str):
-                prompt = await self._texts.encode(prompt, generate.chat)
-            self._serving.encoded(request, prompt, self._texts.opened)
-        except ModelError as error:
-            self._serving.fail(request, str(error), "unavailable" if self._texts.model is None else "invalid")
-
-    def _encoding_ended(self, request: Request, task: asyncio.Task[None]) -> None:
-        """Whatever a tokenizer may raise, the request does not end in silence."""
-        del self._encodings[request]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("prompt could not be encoded", exc_info=error)
-            self._serving.fail(request, f"the prompt could not be encoded: {type(error).__name__}: {error}", "invalid")
-
     async def _answer_trace(self, session: int, query: TraceQuery) -> None:
         found = self._trace.find(query.target)
         if isinstance(found, str):
@@ -231,18 +205,18 @@ class Coordinator:
     async def _open_model(self) -> None:
         deployment = self._config.deployment
         if not deployment.model:
-            self._problem = "no model is deployed: set deployment.model in the coordinator's configuration"
-        else:
-            opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
-            try:
-                model = await asyncio.to_thread(open_model, *opening)
-                self._texts.model, self._deployment.split = model, model.split
-                log.info("model opened", model=deployment.model, layers=model.layers, split=model.split)
-            except NovaError as error:
-                self._problem = str(error)
-                log.error("model cannot be served", model=deployment.model, reason=self._problem)
-        self._texts.problem = self._problem or self._texts.problem
-        self._opened.set()
+            self._texts.settle("no model is deployed: set deployment.model in the coordinator's configuration")
+            return
+        opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
+        try:
+            model = await asyncio.to_thread(open_model, *opening)
+        except NovaError as error:
+            self._texts.settle(str(error))
+            log.error("model cannot be served", model=deployment.model, reason=str(error))
+            return
+        self._deployment.split = model.split
+        self._texts.settle(model)
+        log.info("model opened", model=deployment.model, layers=model.layers, split=model.split)
 
     # --- out --------------------------------------------------------------------------------------------------------
 

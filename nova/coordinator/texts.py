@@ -22,11 +22,13 @@ _T = TypeVar("_T")
 
 
 class Texts:
-    """`model` is None until it is opened; `problem` then says why, and stays when it cannot be."""
+    """`model` is None until it is opened; `problem` then says why, and stays when it cannot be. `settled` is set when
+    that is known."""
 
     def __init__(self) -> None:
         self.model: ServedModel | None = None
         self.problem = "the model is being opened"
+        self.settled = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "nova-encoder")
         self._closed = False
 
@@ -36,6 +38,14 @@ class Texts:
         if self.model is None:
             raise ModelError(self.problem)
         return self.model
+
+    def settle(self, outcome: ServedModel | str) -> None:
+        """The model, or why there is none."""
+        if isinstance(outcome, str):
+            self.problem = outcome
+        else:
+            self.model, self.problem = outcome, ""
+        self.settled.set()
 
     async def encode(self, text: str, chat: bool = False) -> list[int]:
         """Raises ModelError, as the others do."""

@@ -14,7 +14,7 @@ from nova.errors import ModelError
 from nova.wire.messages import Begin, Cancel, Step
 from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
 from nova.wire.work import Outcome, Sampling
-from tests.unit.coordinator.test_service import LIMIT_S, Desk, until
+from tests.unit.coordinator.test_service import LIMIT_S, Desk, unsettle, until
 
 
 def serving(tmp_path: Path, scenario: Callable[[Desk, Port], Awaitable[None]]) -> None:
@@ -104,7 +104,7 @@ def test_a_prompt_whose_client_has_gone_is_not_encoded(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task])
         await asyncio.sleep(0)
-        assert desk.coordinator._encodings == {}
+        assert desk.coordinator._intake._encodings == {}
         assert desk.got(Begin) == []
 
     serving(tmp_path, scenario)
@@ -160,7 +160,7 @@ def test_the_front_says_what_is_served_and_why_not(tmp_path: Path) -> None:
         assert front.model is not None
         assert (front.model.name, front.model.context, front.model.vocabulary) == ("m", 50, 256)
         assert front.status().state == "serving"
-        desk.coordinator._texts.model = None
+        unsettle(desk)
         assert front.model is None
         assert front.why_not == "the model is being opened"
         with pytest.raises(ModelError, match="the model is being opened"):

@@ -15,6 +15,7 @@ from nova.control.hub import Hub
 from nova.control.session import Session
 from nova.coordinator.links import CHUNKS
 from nova.coordinator.service import Coordinator
+from nova.coordinator.texts import Texts
 from nova.errors import ProtocolError
 from nova.wire import phases
 from nova.wire.messages import Begin, EngineExited, EngineState, Hello, Message, Offers, Pooled, StartEngine, Step
@@ -58,9 +59,8 @@ class Desk:
         self.counters: dict[str, int] = {}
         self.coordinator = Coordinator(config("ab"), home, "boot", self.clock)
         self.coordinator.hub = cast(Hub, self)
-        self.coordinator._texts.model = MODEL
+        self.coordinator._texts.settle(MODEL)
         self.coordinator._deployment.split = MODEL.split
-        self.coordinator._opened.set()
         self.peers = {"a": Peer(1, "a", "worker"), "b": Peer(2, "b", "worker"), "client": Peer(3, "client", "client")}
         for peer in self.peers.values():
             self.coordinator.joined(cast(Session, peer))
@@ -88,6 +88,13 @@ class Desk:
         self.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0, pool=pool))
         await until(lambda: self.got(Begin))
         return self.got(Begin)[-1]
+
+
+def unsettle(desk: Desk) -> None:
+    """As before the model is opened."""
+    texts = desk.coordinator._texts
+    texts.model, texts.problem, desk.coordinator._deployment.split = None, Texts().problem, []
+    texts.settled.clear()
 
 
 def test_a_trial_that_ends_takes_no_request_along_however_it_ends(tmp_path: Path) -> None:
@@ -194,8 +201,7 @@ def test_a_deadline_holds_while_the_model_is_being_opened(tmp_path: Path, monkey
 
     async def scenario() -> None:
         desk = Desk(tmp_path)
-        desk.coordinator._texts.model, desk.coordinator._deployment.split = None, []
-        desk.coordinator._opened.clear()
+        unsettle(desk)
         running = asyncio.create_task(desk.coordinator.run())
         desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=1.0))
         await asyncio.sleep(0)
@@ -212,8 +218,7 @@ def test_a_deadline_holds_while_the_model_is_being_opened(tmp_path: Path, monkey
 def test_a_model_that_cannot_be_opened_is_the_answer_to_every_request(tmp_path: Path) -> None:
     async def scenario() -> None:
         desk = Desk(tmp_path)
-        desk.coordinator._texts.model = None
-        desk.coordinator._opened.clear()
+        unsettle(desk)
         running = asyncio.create_task(desk.coordinator.run())
         desk.says("client", Generate("r", "hello", 8, Sampling(), deadline_s=100.0))
         await until(lambda: desk.got(Failed))

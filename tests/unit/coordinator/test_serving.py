@@ -289,6 +289,32 @@ def test_the_account_of_timings_made_by_hand() -> None:
     }  # fmt: skip
 
 
+def test_requests_that_share_chunks_each_account_for_their_own_steps() -> None:
+    """Two in one group and one in another, 30 ms each in turn: a step of each takes 60 ms, half of it in the queue."""
+    desk = Desk(Limits(concurrent=3))
+    for name in "xyz":
+        desk.ask(name)
+
+    def step(number: int, *streams: int, finish: str = "") -> None:
+        sent = 1000 + 30 * number
+        hops = [((sent + 1) * MS, 0, 16_000), ((sent + 19) * MS, 0, 11_000)]
+        timing = ChunkTiming([(stream, number) for stream in streams], 1, False, sent * MS, (sent + 30) * MS, hops)
+        outcomes = [Outcome(stream, [65], finish) for stream in streams]
+        driver = desk.cluster.machine.driver
+        desk.serving.stepped(driver.node, Step(driver.key, outcomes, timing))
+
+    for number in range(6):
+        step(number, *((1, 2) if number % 2 == 0 else (3,)), finish="length" if number >= 4 else "")
+    done = [message for _, message in desk.to_client if isinstance(message, Completed)]
+    assert [each.request for each in done] == ["x", "y", "z"]
+    for each in done:
+        assert each.decode_tok_s == pytest.approx(1 / 0.060)
+        assert {row.name: round(row.ms, 6) for row in each.breakdown} == {
+            "return to a": 1.0, "stage 0 (a)": 16.0, "hop 0 to 1": 2.0, "stage 1 (b)": 11.0, "rest": 30.0,
+        }  # fmt: skip
+        assert [stage.ms for stage in each.stages] == [16.0, 11.0]
+
+
 def test_an_account_without_timings_has_noughts_and_no_rows() -> None:
     desk = Desk()
     desk.ask("r")
