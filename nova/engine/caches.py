@@ -19,9 +19,14 @@ import mlx.core as mx
 
 from nova.engine import batches
 from nova.engine.batches import Batch, Cache
+from nova.engine.memory import give_back
 from nova.errors import TransportFault
 from nova.wire.rows import RowHead
 from nova.wire.tensor import Header
+
+CLEAR_EVERY = 256
+"""Chunks after which MLX's freed buffers go. Caches that grow leave some of sizes that are never asked for again; it is
+how often mlx_lm does it."""
 
 Run = Callable[[mx.array, Cache], mx.array]
 """A stage's layers: hidden state and caches to hidden state, built lazily."""
@@ -44,6 +49,7 @@ class Caches:
         self._kept: dict[int, _Kept] = {}
         self._batches: dict[int, Batch] = {}
         self._touched: list[Cache] = []
+        self._runs = 0
 
     def __contains__(self, stream: int) -> bool:
         return stream in self._kept
@@ -62,6 +68,9 @@ class Caches:
         """
         for row in header.rows:
             self._check(row)
+        self._runs += 1
+        if self._runs % CLEAR_EVERY == 0:
+            mx.clear_cache()
         for row in header.rows:
             if row.first:
                 self._kept[row.stream] = self._begun(row)
@@ -81,12 +90,21 @@ class Caches:
         return [batches.states(layers) for layers in self._touched]
 
     def drop(self, streams: Iterable[int]) -> None:
-        """These requests are over. Idempotent. A row in a batch goes with the group's next chunk, or with its last."""
+        """These requests are over. Idempotent. A row in a batch goes with the group's next chunk, or with its last.
+
+        With the last request of all the memory goes back to the system.
+        """
+        held = len(self._kept)
         self._touched = []
         for stream in streams:
-            kept = self._kept.pop(stream, None)
-            if kept is not None and kept.batch is not None:
-                self._leave(kept.batch, stream)
+            self._drop(stream)
+        if held and not self._kept:
+            give_back()
+
+    def _drop(self, stream: int) -> None:
+        kept = self._kept.pop(stream, None)
+        if kept is not None and kept.batch is not None:
+            self._leave(kept.batch, stream)
 
     # --- one row ----------------------------------------------------------------------------------------------------
 

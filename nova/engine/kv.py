@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import mlx.core as mx
-import psutil
-
 from nova.engine import batches
+from nova.engine.memory import free_bytes
 from nova.model.stage import StageModel
 from nova.wire.values import EngineSpec, KvCost
 
@@ -29,11 +27,3 @@ def cost(stage: object, spec: EngineSpec) -> KvCost:
     per_token = -(-(more - held) // STEP)
     trimmable = all(each.is_trimmable() for each in caches)
     return KvCost(held - short * per_token + STEP * per_token, per_token, budget, trimmable)
-
-
-def free_bytes() -> int:
-    """Memory that could be taken, in bytes. On a Mac also: of what the GPU may use without paging."""
-    free: int = psutil.virtual_memory().available
-    if mx.metal.is_available():
-        free = min(free, int(mx.device_info()["max_recommended_working_set_size"]) - mx.get_active_memory())
-    return max(0, free)

@@ -62,10 +62,12 @@ class Together:
         rows = [RowHead(stream, len(self.texts[stream]) - 1) for stream in streams]
         logits = self.chunk(group, rows, [self.texts[stream][-1:] for stream in streams])
         for stream, got in zip(streams, list(logits), strict=True):
-            token = self.part.embed(mx.array([self.texts[stream][-1:]]))
-            want = self.part.head(self.part.run(token, self.alone[stream]))[0]
+            h = self.part.embed(mx.array([self.texts[stream][-1:]]))
+            want = self.part.head(self.part.run(h, self.alone[stream]))[0]
             assert mx.array_equal(got, want), (stream, len(self.texts[stream]))
-            self.texts[stream].append(int(mx.argmax(want[-1]).item()))
+            token = mx.argmax(want[-1]).item()
+            assert isinstance(token, int)
+            self.texts[stream].append(token)
 
 
 @pytest.mark.parametrize("kind", KINDS)

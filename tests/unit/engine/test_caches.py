@@ -337,3 +337,14 @@ def test_states_are_all_that_is_left_to_compute_of_the_last_run() -> None:
     assert [state[2] for state in states] == [4, 4]
     caches.drop([1])
     assert caches.states() == []
+
+
+def test_with_the_last_request_its_memory_goes_back_to_the_system() -> None:
+    caches = Caches(two_layers)
+    for stream in (1, 2):
+        caches.run(chunk(3000, [RowHead(stream, 0, first=True)]), mx.ones((1, 3000, SIZE)), attend)
+        mx.eval(caches.states())
+    before = mx.get_active_memory()
+    caches.drop([1, 2])
+    assert before - mx.get_active_memory() > 4 * 2 * 3000 * SIZE * 2
+    assert mx.get_cache_memory() == 0
