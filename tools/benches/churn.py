@@ -7,6 +7,7 @@ last one, each after a pause, so that what the processes keep for good is in bot
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from contextlib import aclosing
@@ -28,8 +29,8 @@ from nova.local.cluster import ClusterPlan, marked, running, setting
 
 SEED = 20260516
 CLIENTS, LOAD_S, WARM_S = 200, 60.0, 20.0
-LEAST_TOKENS, MOST_TOKENS = 4, 48
-MOST_WORDS = 60
+LEAST_TOKENS, MOST_TOKENS = 4, 16
+MOST_WORDS = 8
 LEAVES = 0.5
 LEAVES_S = 3.0
 PAUSE_S = 1.0
@@ -92,9 +93,9 @@ async def _load(http: httpx.AsyncClient, seed: int, seconds: float) -> Account:
 
 
 async def _client(http: httpx.AsyncClient, draw: random.Random, deadline: Deadline, account: Account) -> None:
-    """One request after the other until the deadline."""
+    """One request after the other until the deadline, at which everybody hangs up."""
     while not deadline.expired:
-        leaves_s = draw.uniform(0.0, LEAVES_S) if draw.random() < LEAVES else None
+        leaves_s = draw.uniform(0.0, LEAVES_S) if draw.random() < LEAVES else math.inf
         words = " ".join(f"word{draw.randrange(1000)}" for _ in range(draw.randrange(1, MOST_WORDS)))
         body = {
             "prompt": f"{words} {PROMPT}", "max_tokens": draw.randrange(LEAST_TOKENS, MOST_TOKENS),
@@ -103,7 +104,7 @@ async def _client(http: httpx.AsyncClient, draw: random.Random, deadline: Deadli
         arrivals: list[int] = []
         account.arrivals.append(arrivals)
         try:
-            async with asyncio.timeout(leaves_s):
+            async with asyncio.timeout(min(leaves_s, deadline.remaining())):
                 pause_s = await _ask(http, body, arrivals, account)
         except TimeoutError:
             account.ended["hung up"] += 1
