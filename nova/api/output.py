@@ -14,6 +14,9 @@ from typing import Any
 
 from nova.model.dialect import Dialect
 
+_MAX_FAILED = 64
+"""A text with so many starts of calls that were none has no calls: reading again costs its length each time."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -53,6 +56,8 @@ class Splitter:
         self._once = once
         self._parse = dialect.parse
         self._call = dialect.call if tools and dialect.parse else None
+        self._failed = 0
+        self._layout = bool(self._thought or self._call)
         self._tools = tools
         self._part: type[Text] | type[Thought] = Thought if in_thought and self._thought else Text
         self._body: list[str] | None = None  # of the call that is open
@@ -117,7 +122,7 @@ class Splitter:
         if self._fresh:
             text = text.lstrip()
             self._fresh = not text
-        if self._thought or self._call:
+        if self._layout:
             text = self._gap + text
             kept = len(text.rstrip())
             text, self._gap = text[:kept], text[kept:]
@@ -140,6 +145,9 @@ class Splitter:
         else:
             self._take(self._call[0], parts)
             self._held = body + marker + self._held
+            self._failed += 1
+            if self._failed == _MAX_FAILED:
+                self._call = None
 
     def _calls(self, body: str) -> list[ToolCall]:
         """Empty where `body` is not a call."""

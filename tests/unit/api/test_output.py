@@ -103,6 +103,19 @@ def test_calls_without_an_end_marker_end_at_the_next_or_with_the_text() -> None:
     assert split(f"[TOOL_CALLS]bad[TOOL_CALLS]{A}", ENDLESS) == [Text("[TOOL_CALLS]bad"), CALL_A]
 
 
+@pytest.mark.parametrize("unit", ["<tool_call> ", "<tool_call>x</tool_call> "])
+def test_a_text_with_very_many_starts_is_read_in_linear_time_and_whole(unit: str) -> None:
+    tries = 0
+
+    def refuse(text: str, tools: Sequence[Mapping[str, Any]]) -> list[Call]:
+        nonlocal tries
+        tries += 1
+        raise ValueError("never")
+
+    assert split([unit * 10_000], Dialect(None, CALL, refuse)) == [Text(unit * 10_000)]
+    assert tries < 100
+
+
 def test_a_call_that_a_limit_cut_is_text() -> None:
     assert split(f"<tool_call>{A}", cut=True) == [Text(f"<tool_call>{A}")]
     assert split(f"<tool_call>{A}</tool_call>", cut=True) == [CALL_A], "it was whole"
