@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nova.cli.chat_server import Event, Usage
+from nova.cli.chat_events import Event, Usage
 from nova.cli.output import Answer
 
 

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from nova import __version__
+from nova.cli.chat_events import Event, Models, message, read
 from nova.cli.conversation import Message
 from nova.cli.sse import events
 from nova.control.credentials import is_loopback
@@ -20,8 +21,6 @@ from nova.errors import ConfigError, GenerationError, NodeLost, ProtocolError
 CONNECT_S = 10.0
 MAX_ERROR_BYTES = 64 << 10
 MAX_MODELS_BYTES = 1 << 20
-SAID = 500
-"""Characters of an error that is not in OpenAI's shape."""
 
 _REMEDIES = {
     401: "give a key with --api-key or NOVA_API_KEY; `nova keys api` makes one",
@@ -30,55 +29,6 @@ _REMEDIES = {
     429: "the server is busy: try again",
     503: "the server is not ready: `nova status` says why; try again",
 }
-
-
-class _Lenient(msgspec.Struct, frozen=True):
-    """What servers add is ignored."""
-
-
-class Delta(_Lenient, frozen=True):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(_Lenient, frozen=True):
-    delta: Delta = Delta()
-    finish_reason: str | None = None
-
-
-class _Details(_Lenient, frozen=True):
-    cached_tokens: int | None = None
-
-
-class Usage(_Lenient, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-    @property
-    def cached_tokens(self) -> int:
-        return (self.prompt_tokens_details.cached_tokens or 0) if self.prompt_tokens_details else 0
-
-
-class _Error(_Lenient, frozen=True):
-    message: str = ""
-
-
-class Event(_Lenient, frozen=True):
-    """One event of an answer."""
-
-    choices: list[_Choice] = []
-    usage: Usage | None = None
-    error: _Error | str | None = None
-
-
-class _Model(_Lenient, frozen=True):
-    id: str
-
-
-class _Models(_Lenient, frozen=True):
-    data: list[_Model]
 
 
 class Server:
@@ -107,7 +57,7 @@ class Server:
             _refuse(response)
             content = _read(response, MAX_MODELS_BYTES)
         try:
-            models = msgspec.json.decode(content, type=_Models).data
+            models = msgspec.json.decode(content, type=Models).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(
                 f"{self.url}/v1/models is no list of models ({error}): is it the right --url?"
@@ -133,7 +83,7 @@ class Server:
                 for data in events(response.iter_bytes()):
                     if data == "[DONE]":
                         return
-                    event = _event(data)
+                    event = read(data)
                     finished = finished or any(choice.finish_reason for choice in event.choices)
                     yield event
                 if not finished:
@@ -178,7 +128,7 @@ def _refuse(response: httpx.Response) -> None:
     """Raises GenerationError unless the server has said yes."""
     if response.status_code == httpx.codes.OK:
         return
-    said = _message(_read(response, MAX_ERROR_BYTES))
+    said = message(_read(response, MAX_ERROR_BYTES))
     remedy = _REMEDIES.get(response.status_code, "")
     if remedy.endswith("try again") and (after := response.headers.get("Retry-After", "")).isdigit():
         remedy += f" in {after} s"
@@ -193,24 +143,3 @@ def _read(response: httpx.Response, limit: int) -> bytes:
         if len(found) >= limit:
             break
     return found[:limit]
-
-
-def _message(body: bytes) -> str:
-    """The message of an error, which is in OpenAI's shape or any other."""
-    try:
-        error = msgspec.json.decode(body, type=Event).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        error = None
-    said = error.message if isinstance(error, _Error) else error
-    return " ".join((said or body.decode(errors="replace")).split())[:SAID]
-
-
-def _event(data: str) -> Event:
-    try:
-        event = msgspec.json.decode(data, type=Event)
-    except msgspec.DecodeError as error:
-        raise ProtocolError(f"the server sent an event that is not of OpenAI's chat API: {error}") from error
-    if event.error is not None:
-        said = event.error if isinstance(event.error, str) else event.error.message
-        raise GenerationError(said or "the server ended the answer with an error without words")
-    return event

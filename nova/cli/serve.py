@@ -151,7 +151,8 @@ async def _watch(client: Client, state: str) -> None:
 
 def _print(found: Serving, certificate: str) -> None:
     """What to open, and lines to copy; `certificate` is that of https."""
-    body = msgspec.json.encode({"model": found.model, "messages": [{"role": "user", "content": "Hello"}]}).decode()
+    messages = [{"role": "user", "content": "Hello"}]
+    body = msgspec.json.encode({"model": found.model, "max_tokens": 64, "messages": messages}).decode()
     options = ' -H "Authorization: Bearer $NOVA_API_KEY"' if found.keys else ""
     options += f" --cacert {shlex.quote(certificate)}" if certificate else ""
     curl = f"curl {found.url}/v1/chat/completions -H 'Content-Type: application/json'{options} -d {shlex.quote(body)}"

@@ -49,7 +49,8 @@ def cluster(status: Status) -> RenderableType:
     serving = status.state == "serving"
     head = Line.assemble(f"{status.model or 'no model'}: ", (status.state, "bold"))
     if status.generation:
-        how = f"over {status.transport or 'no transport'}, generation {status.generation}"
+        over = "on one node" if status.transport == "none" else f"over {status.transport or 'no transport'}"
+        how = f"{over}, generation {status.generation}"
         head.append(f" {how}" if serving else f" (last {how})")
     nodes = Table(header_style="bold")
     for column in ("node", "state", "heartbeat", "round trip", "memory", "transports"):
