@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 import nova
-from nova.api import anthropic, health
+from nova.api import anthropic, health, responses
 from nova.api.errors import ApiError, invalid
 from nova.api.gate import Door, Gate, error_response
 from nova.api.openai.routers import routers
@@ -31,7 +31,8 @@ def make_app(port: Port, config: Api) -> FastAPI:
     """All APIs over `port`, within the limits of `config`."""
     app = FastAPI(title="Nova", version=nova.__version__, docs_url=None, redoc_url=None)
     app.state.gate = gate = Gate(config)
-    for router in (health.router(port), *routers(port, gate), anthropic.router(port, gate)):
+    app.include_router(health.router(port))
+    for router in (*routers(port, gate), responses.router(port, gate), anthropic.router(port, gate)):
         app.include_router(router)
     app.add_middleware(Door, gate=gate)
     if config.cors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,6 +16,10 @@ from nova.api.gate import error_response
 
 KEEP_ALIVE_S = 10.0
 """s; after so long without a word (in the queue, in a long prompt) a comment is sent, or proxies close the stream."""
+
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""For the published document, beside the model of a route's whole answer."""
 
 
 class EventStream(Response):

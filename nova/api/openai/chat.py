@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from nova.api.answer import opened
 from nova.api.ask import choices, served
-from nova.api.events import EventStream
+from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.openai.answers import REFUSALS, ChatCompletion
 from nova.api.openai.chat_body import ChatBody
@@ -29,7 +29,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
     router = APIRouter(tags=["openai"], responses=REFUSALS)
     texts = TokenTexts(port)
 
-    @router.post("/v1/chat/completions", response_model=ChatCompletion)
+    @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
     async def chat(body: ChatBody) -> Response:
         """The next message of a conversation; with `stream`, server-sent events of chat.completion.chunk."""
         model = served(port, body.model)

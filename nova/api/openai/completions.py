@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nova.api.ask import choices, served
 from nova.api.errors import invalid
-from nova.api.events import EventStream
+from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.openai.answers import REFUSALS, Completion
 from nova.api.openai.choice import FINISH
@@ -49,7 +49,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
     router = APIRouter(tags=["openai"], responses=REFUSALS)
     texts = TokenTexts(port)
 
-    @router.post("/v1/completions", response_model=Completion)
+    @router.post("/v1/completions", response_model=Completion, responses=STREAMED)
     async def completions(body: CompletionBody) -> Response:
         """The text after each prompt, up to `max_tokens` (deployment.max_tokens if left out)."""
         model = served(port, body.model)

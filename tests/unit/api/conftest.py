@@ -17,7 +17,7 @@ def _served() -> Iterator[tuple[FakePort, str]]:
         yield port, url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url(_served: tuple[FakePort, str]) -> str:
     return _served[1]
 
