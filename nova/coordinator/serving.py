@@ -81,12 +81,18 @@ class Serving:
         """The prompt is in tokens: from now on the request may begin. One that was given up meanwhile is forgotten."""
         if request not in self._queue:
             return
-        code, reason = misfit(request.generate, prompt, model)
+        generate = request.generate
+        code, reason = misfit(generate, prompt, model)
         if code:
             self.fail(request, reason, code)
             return
         request.encoded(prompt, model, self._limits.max_tokens)
-        self._post.to_client(request.session, Accepted(request.generate.request, len(prompt)))
+        if self._waits(request) and sum(bool(each.prompt) for each in self._queue) > self._limits.queued:
+            # When it came there was a place for it; that there is no memory is known only with its length.
+            self._post.to_client(request.session, self._busy(generate.request))
+            self._end(request, "busy")
+            return
+        self._post.to_client(request.session, Accepted(generate.request, len(prompt)))
         self.advance()
 
     def abandon(self, session: int, request_id: str | None = None) -> None:
@@ -178,9 +184,12 @@ class Serving:
             return Failed(name, reason, code="unavailable", retry_after_s=self._limits.retry_s)
         blocked = self._next is not None  # by memory: nothing that comes now will begin at once
         if len(self._queue) >= self._limits.queued + (0 if blocked else self._room):
-            reason = f"{len(self._queue)} requests wait already: try again later, or raise deployment.queued"
-            return Failed(name, reason, code="busy", retry_after_s=self._books.retry_after_s(len(self._active)))
+            return self._busy(name)
         return None
+
+    def _busy(self, name: str) -> Failed:
+        reason = f"{self._limits.queued} requests wait already: try again later, or raise deployment.queued"
+        return Failed(name, reason, code="busy", retry_after_s=self._books.retry_after_s(len(self._active)))
 
     @property
     def _room(self) -> int:
@@ -192,6 +201,12 @@ class Serving:
     def _next(self) -> Request | None:
         """The first request that waits for nothing but memory; one still to be encoded is not in line yet."""
         return next((each for each in self._queue if each.prompt), None) if self._room > 0 else None
+
+    def _waits(self, request: Request) -> bool:
+        """Whether a request whose prompt is known will neither begin nor fail at once."""
+        if self._next is not request:
+            return True
+        return not self._memory.fits(request.positions) and not self._memory.never(request.positions)
 
     def _is_driver(self, node: str, message: Step | Pooled) -> bool:
         if self._deployment.state != "serving":

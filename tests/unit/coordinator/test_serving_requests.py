@@ -268,6 +268,18 @@ def test_memory_is_waited_for_in_order_and_what_will_never_fit_is_refused() -> N
     assert desk.begun == [1, 2, 3, 4]
 
 
+def test_a_burst_that_memory_has_no_room_for_is_held_to_the_queue_as_soon_as_its_lengths_are_known() -> None:
+    costs = (KvCost(0, 1, 1024), KvCost(0, 10, 10240))
+    desk = Desk(Limits(concurrent=8, queued=2), Cluster("ab").serving(kv=costs))
+    burst = [desk.serving.arrive(1, desk.generate(name)) for name in "abcdefg"]
+    for request in burst:
+        assert request is not None
+        desk.serving.encoded(request, [10, 11], desk.model)
+    assert [type(message) for _, message in desk.to_client] == [Accepted] * 5 + [Failed] * 2
+    assert {message.code for _, message in desk.to_client if isinstance(message, Failed)} == {"busy"}
+    assert desk.serving.busy == (3, 2)
+
+
 def test_the_driver_hears_what_it_may_keep_as_soon_as_the_group_serves_and_once() -> None:
     cluster = Cluster("ab").serving(kv=(KvCost(0, 1, 1024), KvCost(0, 10, 2048, trimmable=False)))
     desk = Desk(cluster=cluster)
