@@ -37,6 +37,11 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
+def served_name(name: str) -> str:
+    """What clients call a model that the configuration names so: a folder's path is nobody's business."""
+    return name if is_hub_id(name) and not Path(name).is_dir() else Path(name).name or name
+
+
 def hub_snapshot(hub_id: str, offline: bool) -> Path:
     """The folder of a hub model, from the local cache or through the network. Raises ModelError."""
     from huggingface_hub import errors, snapshot_download
