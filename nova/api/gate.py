@@ -157,7 +157,7 @@ class Door:
             if work.done():
                 work.result()
             else:
-                log.info("the client hung up", path=scope["path"])
+                log.debug("the client hung up", path=scope["path"])
         finally:
             for task in (work, gone):
                 task.cancel()

@@ -55,6 +55,8 @@ class FakePort:
         return ModelFacts(MODEL, 4096, 256, 1700000000, self.dialect, self.sampling) if self.opened else None
 
     async def encode(self, text: str) -> list[int]:
+        if text == "defect":
+            raise ZeroDivisionError("a secret detail")
         return list(text.encode())
 
     async def encode_chat(self, chat: Chat) -> Prompt:

@@ -101,3 +101,12 @@ def test_an_escaped_pair_of_surrogates_is_a_character(http: httpx.Client) -> Non
     with http:
         answer = http.post("/tokenize", content=body, headers={"content-type": "application/json"})
     assert bytes(answer.json()["tokens"]).decode() == "\U0001f600 \\ud800"
+
+
+def test_a_defect_of_ours_is_told_without_its_details(http: httpx.Client) -> None:
+    with http:
+        answer = http.post("/tokenize", json={"prompt": "defect"})
+        assert http.get("/health").status_code == 200
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"]
