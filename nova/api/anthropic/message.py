@@ -15,10 +15,11 @@ Event = dict[str, Any]
 
 class Message:
     """What was told becomes events; `document` is the whole message so far. Without `thinking` reasoning is left out,
-    as Anthropic's API does where it was not asked for."""
+    as Anthropic's API does where it was not asked for. `limited` says that the request's own limit is the least."""
 
-    def __init__(self, model: str, thinking: bool) -> None:
+    def __init__(self, model: str, thinking: bool, limited: bool = True) -> None:
         self._thinking = thinking
+        self._limited = limited
         self._content: list[dict[str, Any]] = []
         self._open = ""  # the kind of the block that deltas go to, and its text so far
         self._texts: list[str] = []
@@ -73,7 +74,7 @@ class Message:
 
     def _reason(self, completed: Completed) -> str:
         if completed.finish != "stop":
-            return "max_tokens"
+            return "max_tokens" if self._limited else "model_context_window_exceeded"
         if completed.stopped_by:
             return "stop_sequence"
         called = any(block["type"] == "tool_use" for block in self._content)

@@ -11,17 +11,17 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from nova.api import tools
-from nova.api.answer import Told, answer, opened
+from nova.api.answer import Reader, Told, answer, opened
 from nova.api.anthropic.answers import REFUSALS, MessageDocument, TokenCount
 from nova.api.anthropic.conversation import conversation, template_tool
 from nova.api.anthropic.fields import Asked, Counted
 from nova.api.anthropic.message import Message
 from nova.api.ask import sampling, seeds, served
 from nova.api.errors import ANTHROPIC, invalid
-from nova.api.events import EventStream
+from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.grammar import of_schema
-from nova.api.port import ModelFacts, Port
+from nova.api.port import ModelFacts, Port, Prompt
 from nova.ids import new_request_id
 from nova.wire.requests import Generate
 
@@ -29,12 +29,14 @@ from nova.wire.requests import Generate
 def router(port: Port, gate: Gate) -> APIRouter:
     router = APIRouter(tags=["anthropic"], responses=REFUSALS)
 
-    @router.post(ANTHROPIC, response_model=MessageDocument)
+    @router.post(ANTHROPIC, response_model=MessageDocument, responses=STREAMED)
     async def create(body: Asked) -> Response:
         """The model's next message; with `stream`, server-sent events that build it up."""
         model = served(port, body.model)
-        told = await _begin(port, gate, model, body)
-        message = Message(model.name, body.shows_thinking)
+        prompt, grammar, reader = await _opened(port, model, body)
+        limit = _limit(model, len(prompt.tokens), body.max_tokens)
+        message = Message(model.name, body.shows_thinking, limited=limit == body.max_tokens)
+        told = answer(port, _ask(gate, model, body, prompt, limit, grammar), reader)
         if body.stream:
             return EventStream(_stream(told, message))
         async with aclosing(told):
@@ -52,17 +54,25 @@ def router(port: Port, gate: Gate) -> APIRouter:
     return router
 
 
-async def _begin(port: Port, gate: Gate, model: ModelFacts, body: Asked) -> AsyncGenerator[Told, None]:
+async def _opened(port: Port, model: ModelFacts, body: Asked) -> tuple[Prompt, str, Reader]:
     call = await asyncio.to_thread(_forced_call, body)
     constraint = call or await asyncio.to_thread(_format, body)
     chat = conversation(body, model.dialect, bool(constraint))
-    prompt, grammar, reader = await opened(port, model.dialect, chat, constraint, forced=bool(call))
+    return await opened(port, model.dialect, chat, constraint, forced=bool(call))
+
+
+def _limit(model: ModelFacts, prompt: int, wanted: int) -> int:
+    """Clients ask for as many tokens as the largest models write: here they get what the context leaves. Where that is
+    nothing the coordinator refuses, with both numbers."""
+    room = model.context - prompt
+    return min(wanted, room) if room > 0 else wanted
+
+
+def _ask(gate: Gate, model: ModelFacts, body: Asked, prompt: Prompt, limit: int, grammar: str) -> Generate:
     given = {"temperature": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
-    ask = Generate(
-        new_request_id(), prompt.tokens, body.max_tokens, sampling(model, seeds(None, 1)[0], given),
-        deadline_s=gate.deadline_s, stop=body.stop_sequences or [], grammar=grammar,
-    )  # fmt: skip
-    return answer(port, ask, reader)
+    how = sampling(model, seeds(None, 1)[0], given)
+    stop = body.stop_sequences or []
+    return Generate(new_request_id(), prompt.tokens, limit, how, deadline_s=gate.deadline_s, stop=stop, grammar=grammar)
 
 
 def _forced_call(body: Asked) -> str:

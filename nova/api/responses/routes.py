@@ -17,7 +17,7 @@ from nova.api import grammar, tools
 from nova.api.answer import Told, answer, opened
 from nova.api.ask import sampling, seeds, served
 from nova.api.errors import ApiError, invalid
-from nova.api.events import EventStream
+from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.openai.answers import REFUSALS
 from nova.api.port import Chat, Port
@@ -37,7 +37,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
     router = APIRouter(tags=["openai"], responses=REFUSALS)
     store = Store()
 
-    @router.post("/v1/responses", response_model=ResponseDocument)
+    @router.post("/v1/responses", response_model=ResponseDocument, responses=STREAMED)
     async def create(body: Create) -> Answer:
         """The model's next turn; with `stream`, server-sent events that build it up."""
         model = served(port, body.model)

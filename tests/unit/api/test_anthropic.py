@@ -209,6 +209,18 @@ def test_the_reason_of_the_end_is_told(
     assert (message.stop_reason, message.stop_sequence) == (reason, sequence)
 
 
+def test_more_tokens_than_the_context_has_are_asked_for_as_many_as_it_leaves(
+    port: Script, client: anthropic.Anthropic
+) -> None:
+    script = port.play("Hello", finish="length")
+    message = client.messages.create(**{**HELLO, "max_tokens": 8192})
+    assert script.asked[0].max_tokens == 4096 - message.usage.input_tokens
+    assert message.stop_reason == "model_context_window_exceeded"
+    long: Any = [{"role": "user", "content": "x" * 5000}]
+    client.messages.create(**{**HELLO, "messages": long})
+    assert script.asked[1].max_tokens == 9, "the coordinator says both numbers"
+
+
 def test_tokens_are_counted_without_asking_the_model(port: Script, client: anthropic.Anthropic) -> None:
     script = port.play("Hi")
     message = client.messages.create(**HELLO, tools=[WEATHER])
