@@ -79,9 +79,12 @@ async def _unrouted(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """A defect of ours. Starlette raises it again, so uvicorn logs it with its traceback; a client sees none."""
+    """A defect of ours. Starlette raises it again, so uvicorn logs it with its traceback, of which a client sees none,
+    and closes the connection."""
     log.error("a request met a defect", path=request.url.path, why=repr(error))
-    return error_response(ApiError(500, "an error of the server; its log has the details"), request.scope)
+    response = error_response(ApiError(500, "an error of the server; its log has the details"), request.scope)
+    response.headers.update({"connection": "close", "x-request-id": request.state.request_id})
+    return response
 
 
 def _field(problem: Mapping[str, Any]) -> str:
