@@ -8,6 +8,7 @@ same BLAS - whole requests over HTTP are compared, from the first byte sent to t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
 
@@ -31,8 +32,11 @@ BOUND_FLOOR = 0.90
 WARM_TOKENS, WARM_S, WINDOW_S = 3, 1.0, 5.0
 HTTP_STREAMS, HTTP_TOKENS = 8, 64
 ROUNDS = 5
-PROMPTS = [f"{index + 1}. {PROMPT}" + " there lived an old woman." * (2 * index) for index in range(max(COUNTS))]
-"""Of 15 to 99 tokens, that begin differently: none is found in a prefix cache."""
+
+
+def prompts(first: int, count: int) -> list[str]:
+    """Of 15 to some 100 tokens. Each begins with a number of its own, so that none is found in a prefix cache."""
+    return [f"{first + index}. {PROMPT}" + " there lived an old woman." * (2 * index) for index in range(count)]
 
 
 def run(progress: Progress, quick: bool = False) -> Report:
@@ -55,16 +59,17 @@ async def _run(progress: Progress, rounds: int) -> Report:
         serving(folder(), len(cores()) or 2) as theirs,
     ):
         addresses = {"Nova": cluster.api, "mlx_lm.server": theirs}
+        fresh = itertools.count(1, max(COUNTS))
         for number in range(-1, rounds):
             progress(f"round {number + 1} of {rounds}, the first to warm up")
             for count in COUNTS if number % 2 == 0 else COUNTS[::-1]:
-                rate, share, seen = await _streams(client, count)
+                rate, share, seen = await _streams(client, prompts(next(fresh), count))
                 if number >= 0:
                     rates[count].append(rate)
                     shares[count].append(share)
                     chunks[count] += seen
             for name in list(addresses) if number % 2 == 0 else list(addresses)[::-1]:
-                rate = await _requests(addresses[name])
+                rate = await _requests(addresses[name], prompts(next(fresh), HTTP_STREAMS))
                 if number >= 0:
                     http[name].append(rate)
     for count in COUNTS:
@@ -93,9 +98,9 @@ def _judge(
         report.check(f"{count} streams / 1 stream, tok/s", gain, "x", ">=", FLOORS[count])
 
 
-async def _streams(client: Client, count: int) -> tuple[float, float, list[ChunkTiming]]:
+async def _streams(client: Client, asked: list[str]) -> tuple[float, float, list[ChunkTiming]]:
     """Tokens per second, the share of the time that the busiest stage computes, and the chunks of that time."""
-    async with decoding(client, PROMPTS[:count]) as loop:
+    async with decoding(client, asked) as loop:
         await loop.each(WARM_TOKENS)
         await loop.watch(WARM_S)
         window = await loop.watch(WINDOW_S)
@@ -107,11 +112,11 @@ async def _streams(client: Client, count: int) -> tuple[float, float, list[Chunk
     return loop.rate(window), max(shares), inside
 
 
-async def _requests(address: str) -> float:
-    """Tokens per second of so many requests at once, with their prompts."""
+async def _requests(address: str, asked: list[str]) -> float:
+    """Tokens per second of these prompts at once, from the first byte sent to the last one received."""
     async with http_client(address) as http:
         begun = time.perf_counter()
-        bodies = [{"prompt": prompt, "max_tokens": HTTP_TOKENS, "temperature": 0.0} for prompt in PROMPTS]
-        answers = await asyncio.gather(*(completion(http, body) for body in bodies[:HTTP_STREAMS]))
+        bodies = [{"prompt": prompt, "max_tokens": HTTP_TOKENS, "temperature": 0.0} for prompt in asked]
+        answers = await asyncio.gather(*(completion(http, body) for body in bodies))
         took = time.perf_counter() - begun
     return sum(answer.tokens for answer in answers) / took
