@@ -1,6 +1,6 @@
 """Where a node keeps its things on disk: keys, models and run files, under one home folder.
 
-The only place that reads an environment variable of Nova's own (`NOVA_HOME`).
+The only place that reads `NOVA_HOME`. (`nova chat` also takes its key from `NOVA_API_KEY`.)
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def settings(nova_home: Path, tmp_path: Path) -> list[str]:
     model = make_tiny(tmp_path / "tiny", "llama", eos_token_id=None)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return [f"control.address=127.0.0.1:{port}", f'deployment.model="{model}"', "deployment.retry_s=0.1"]
+    return [f"control.address=127.0.0.1:{port}", f'deployment.model="{model}"', "deployment.retry_s=0.1", "api.listen="]
 
 
 @pytest.fixture

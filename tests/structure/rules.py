@@ -31,7 +31,7 @@ SELF_SUFFICIENT = frozenset({"errors", "ids", "clock"})
 MAY_USE_MLX = frozenset({"engine", "model", "testing"})
 MODULES_THAT_MAY = frozenset({"nova.transport.memory"})
 """Single modules beside them: the reference transport makes the arrays that it receives."""
-MUST_NOT_USE_MLX = frozenset({"nova.model.tokenizer", "nova.model.card", "nova.model.locate"})
+MUST_NOT_USE_MLX = frozenset({"nova.model.tokenizer", "nova.model.card", "nova.model.locate", "nova.model.dialect"})
 """Used in processes that hold no model and should start fast."""
 
 MLX = frozenset({"mlx", "mlx_lm"})

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from structlog.testing import LogCapture
 
 from nova.model import dialect
 from nova.model.dialect import Dialect, load
@@ -123,19 +124,25 @@ def test_the_configuration_has_the_last_word() -> None:
     assert found.call == ("<|tool_call_start|>", "<|tool_call_end|>")
 
 
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> LogCapture:
+    """The dialect's own: other tests change what is logged in common."""
+    capture = LogCapture()
+    monkeypatch.setattr(dialect, "log", structlog.wrap_logger(None, [capture], wrapper_class=structlog.BoundLogger))
+    return capture
+
+
 @pytest.mark.parametrize("parser", ["absent", "..server", "__init__", "", 5, "os"])
-def test_a_parser_that_mlx_lm_does_not_have_costs_only_the_calls(parser: object) -> None:
-    with capture_logs() as logs:
-        found = load(Backend(vocabulary=["<think>", "</think>"], parser=parser), PLACE)
+def test_a_parser_that_mlx_lm_does_not_have_costs_only_the_calls(parser: object, logs: LogCapture) -> None:
+    found = load(Backend(vocabulary=["<think>", "</think>"], parser=parser), PLACE)
     assert found == Dialect(("<think>", "</think>"))
-    assert [(one["log_level"], one["model"]) for one in logs] == [("warning", "model")]
+    assert [(one["log_level"], one["model"]) for one in logs.entries] == [("warning", "model")]
 
 
-def test_an_mlx_lm_without_these_functions_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mlx_lm_without_these_functions_is_a_warning(monkeypatch: pytest.MonkeyPatch, logs: LogCapture) -> None:
     monkeypatch.setattr(dialect, "_part", lambda name: SimpleNamespace())
-    with capture_logs() as logs:
-        assert load(Backend("<tool_call>"), PLACE) == Dialect()
-    assert [one["log_level"] for one in logs] == ["warning", "warning"]
+    assert load(Backend("<tool_call>"), PLACE) == Dialect()
+    assert [one["log_level"] for one in logs.entries] == ["warning", "warning"]
 
 
 def test_a_model_folder_has_its_dialect_without_mlx(smollm: Path) -> None:
