@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nova.coordinator.model import Bytes
 from nova.coordinator.port import Chat, Event, Port, Prompt
 from nova.errors import ModelError
 from nova.wire.messages import Begin, Cancel, Step
 from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
 from nova.wire.work import Outcome, Sampling
 from tests.unit.coordinator.test_service import LIMIT_S, Desk, unsettle, until
+from tests.unit.coordinator.test_serving import MODEL
 
 
 def serving(tmp_path: Path, scenario: Callable[[Desk, Port], Awaitable[None]]) -> None:
@@ -32,6 +36,10 @@ def serving(tmp_path: Path, scenario: Callable[[Desk, Port], Awaitable[None]]) -
 
 def generate(name: str = "r", prompt: str | list[int] = "hello") -> Generate:
     return Generate(name, prompt, 8, Sampling(), deadline_s=100.0)
+
+
+async def next_of(events: AsyncGenerator[Event, None]) -> Event:
+    return await anext(events)
 
 
 async def begun(desk: Desk, events: AsyncGenerator[Event, None]) -> Begin:
@@ -96,16 +104,32 @@ def test_a_task_that_is_cancelled_while_it_waits_hangs_up(tmp_path: Path) -> Non
     serving(tmp_path, scenario)
 
 
-def test_a_prompt_whose_client_has_gone_is_not_encoded(tmp_path: Path) -> None:
+class Slow(Bytes):
+    """Encodes when it is let."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.let = threading.Event()
+
+    def encode(self, prompt: str, chat: bool) -> list[int]:
+        self.begun.append(prompt)
+        assert self.let.wait(LIMIT_S)
+        return super().encode(prompt, chat)
+
+
+def test_a_prompt_whose_client_has_gone_before_its_turn_is_not_encoded(tmp_path: Path) -> None:
     async def scenario(desk: Desk, front: Port) -> None:
-        first = front.ask(generate())
-        task = asyncio.create_task(anext(first))  # asked, and the encoding not yet begun
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        await asyncio.sleep(0)
+        slow = Slow()
+        desk.coordinator._texts.settle(replace(MODEL, encoder=slow))
+        streams = [front.ask(generate(prompt=prompt)) for prompt in ("first", "gone", "third")]
+        tasks = [asyncio.create_task(next_of(each)) for each in streams]
+        await until(lambda: slow.begun)
+        tasks[1].cancel()
+        await asyncio.wait([tasks[1]])
+        slow.let.set()
+        assert [await tasks[0], await tasks[2]] == [Accepted("r", 5), Accepted("r", 5)]
+        assert slow.begun == ["first", "third"]
         assert desk.coordinator._intake._encodings == {}
-        assert desk.got(Begin) == []
 
     serving(tmp_path, scenario)
 

@@ -106,6 +106,7 @@ class Life(RuleBasedStateMachine):
         assert set(self.running) <= begun
         budgets = [m.engine.generation for m in messages if isinstance(m, Budget)]
         assert budgets == sorted(set(budgets))
+        assert not self.running or budgets[-1] == machine.generation
 
     def teardown(self) -> None:
         self.desk.serving.fail_all("over")

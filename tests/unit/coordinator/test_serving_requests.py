@@ -264,6 +264,7 @@ def test_memory_is_waited_for_in_order_and_what_will_never_fit_is_refused() -> N
     late = desk.ask("f")
     assert isinstance(late, Failed)
     assert late.code == "busy", "places are free, and memory is not"
+    assert desk.serving.arrive(1, desk.generate("g")) is None, "which is known before its prompt is encoded"
     desk.token(2, 65, finish="stop")
     assert desk.begun == [1, 2, 3, 4]
 
