@@ -131,7 +131,7 @@ class Lead:
 
     # --- chunks -----------------------------------------------------------------------------------------------------
 
-    def taste(self, header: Header, hidden: mx.array, states: Callable[[], object]) -> dict[int, Sampled]:
+    def computed(self, header: Header, hidden: mx.array, states: Callable[[], object]) -> dict[int, Sampled]:
         """What the chunk gives, evaluated: a token for each row, or for prefill nothing but the caches' `states()`."""
         chunk = self._oldest(header).chunk
         if not chunk.prefill:

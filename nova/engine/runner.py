@@ -120,18 +120,18 @@ class Runner:
         hidden = self._stage.embed(chunk.array()) if header.kind is Kind.TOKENS else chunk.array()
         hidden = self._caches.run(header, hidden, self._stage.run)
         if self._lead is not None:
-            sampled = self._lead.taste(header, hidden, self._caches.states)
-            self._computed(chunk, started_ns)
+            sampled = self._lead.computed(header, hidden, self._caches.states)
+            self._stamp(chunk, started_ns)
             self._release(chunk)
             self._round = Deadline.after(self._round_s)
             self._lead.landed(header, sampled)
         else:
             mx.eval(hidden)
-            self._computed(chunk, started_ns)
+            self._stamp(chunk, started_ns)
             dtype = str(hidden.dtype).rpartition(".")[2]
             self._emit(header.onward(Kind.HIDDEN, dtype, tuple(hidden.shape)), hidden, chunk)
 
-    def _computed(self, chunk: Received, started_ns: int) -> None:
+    def _stamp(self, chunk: Received, started_ns: int) -> None:
         waited_us = (started_ns - chunk.at_ns) // 1000
         chunk.header.add_hop(chunk.at_ns, waited_us, (time.monotonic_ns() - started_ns) // 1000)
 
