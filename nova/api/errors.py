@@ -71,7 +71,8 @@ def body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
     """The JSON document of an error at `path`."""
     if is_anthropic(path):
         kind = _ANTHROPIC_KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-        return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+        of = f"{error.param}: " if error.param and error.param not in error.message else ""
+        return {"type": "error", "error": {"type": kind, "message": of + error.message}, "request_id": request_id}
     kind = _OPENAI_KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
     told = {"message": error.message, "type": kind, "param": error.param, "code": error.code or None}
     return {"error": told}

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nova.api import errors
 from nova.api.auth import Keys
-from nova.api.errors import ApiError, invalid
+from nova.api.errors import ApiError, invalid, is_anthropic
 from nova.config.schema import Api
 from nova.ids import new_request_id
 
@@ -90,6 +90,8 @@ class Door:
             if message["type"] == "http.response.start":
                 started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
+                if is_anthropic(scope["path"]):
+                    MutableHeaders(scope=message)["request-id"] = request_id
             await send(message)
 
         with structlog.contextvars.bound_contextvars(http_request=request_id):

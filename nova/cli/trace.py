@@ -54,7 +54,7 @@ async def _trace(
 
 def request_of(name: str) -> str:
     """The request behind the id of an answer of the HTTP API, which has a prefix, as chatcmpl-0123456789abcdef."""
-    return re.sub(r"^(chatcmpl-|cmpl-|msg_|resp_)", "", name)
+    return re.sub(r"^(?:(?:chatcmpl-|cmpl-|msg_)|resp_(?=([0-9a-f]{16})).*)", r"\1", name)
 
 
 def file_name(request: str) -> str:

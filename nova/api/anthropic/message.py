@@ -14,16 +14,17 @@ Event = dict[str, Any]
 
 
 class Message:
-    """What was told becomes events; `document` is the whole message so far. Without `thinking` reasoning is left out,
-    as Anthropic's API does where it was not asked for. `limited` says that the request's own limit is the least."""
+    """What was told becomes events; `document` is the whole message so far. Its id is the `request`'s, by which it can
+    be traced. Without `thinking` reasoning is left out, as Anthropic's API does where it was not asked for. `limited`
+    says that the request's own limit is the least."""
 
-    def __init__(self, model: str, thinking: bool, limited: bool = True) -> None:
+    def __init__(self, request: str, model: str, thinking: bool, limited: bool = True) -> None:
         self._thinking = thinking
         self._limited = limited
         self._content: list[dict[str, Any]] = []
         self._open = ""  # the kind of the block that deltas go to, and its text so far
         self._texts: list[str] = []
-        self._head = {"id": f"msg_{new_request_id()}", "type": "message", "role": "assistant", "model": model}
+        self._head = {"id": f"msg_{request}", "type": "message", "role": "assistant", "model": model}
         self._usage = _usage(0, 0, 0)
         self._end: dict[str, str | None] = {"stop_reason": None, "stop_sequence": None}
 

@@ -35,8 +35,9 @@ def router(port: Port, gate: Gate) -> APIRouter:
         model = served(port, body.model)
         prompt, grammar, reader = await _opened(port, model, body)
         limit = _limit(model, len(prompt.tokens), body.max_tokens)
-        message = Message(model.name, body.shows_thinking, limited=limit == body.max_tokens)
-        told = answer(port, _ask(gate, model, body, prompt, limit, grammar), reader)
+        ask = _ask(gate, model, body, prompt, limit, grammar)
+        message = Message(ask.request, model.name, body.shows_thinking, limited=limit == body.max_tokens)
+        told = answer(port, ask, reader)
         if body.stream:
             return EventStream(_stream(told, message))
         async with aclosing(told):

@@ -21,7 +21,6 @@ from nova.api.openai.choice import Choice, Delta
 from nova.api.openai.frame import DONE, Frame, usage
 from nova.api.openai.logprobs import TokenTexts
 from nova.api.port import Port
-from nova.ids import new_request_id
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 
 
@@ -38,7 +37,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
         asks = body.asks(model, gate, prompt.tokens, limit=body.limit, logprobs=alternatives, grammar=grammar)
         # Each choice has a reader of its own: it holds a text that is not certain yet.
         found = [Choice(index, copy.deepcopy(reader), texts) for index in range(len(asks))]
-        frame = Frame(f"chatcmpl-{new_request_id()}", int(time.time()), model.name)
+        frame = Frame(f"chatcmpl-{asks[0].request}", int(time.time()), model.name)
         if body.stream:
             return EventStream(_stream(port, asks, found, frame, body.usage_streamed))
         return JSONResponse(await _whole(port, asks, found, frame))

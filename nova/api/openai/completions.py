@@ -21,7 +21,6 @@ from nova.api.openai.fields import MAX_CHOICES, Sampled, TokenIds
 from nova.api.openai.frame import DONE, Frame, usage
 from nova.api.openai.logprobs import TokenTexts, completion
 from nova.api.port import Port
-from nova.ids import new_request_id
 from nova.wire.requests import Completed, Generate, Piece
 
 Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_CHOICES)]
@@ -61,7 +60,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
         groups = [body.asks(model, gate, prompt, limit=body.max_tokens, logprobs=logprobs) for prompt in prompts]
         asks = [ask for group in groups for ask in group]
         found = [_Choice(index, texts) for index in range(len(asks))]
-        frame = Frame(f"cmpl-{new_request_id()}", int(time.time()), model.name)
+        frame = Frame(f"cmpl-{asks[0].request}", int(time.time()), model.name)
         if body.stream:
             return EventStream(_stream(port, asks, found, frame, len(prompts), body.usage_streamed))
         async with aclosing(choices(port, asks)) as events:

@@ -22,8 +22,8 @@ _TEXTS = {"message": "output_text", "reasoning": "reasoning_text"}
 class Response:
     """What was told becomes events; `document` is the whole response so far. `created` is in Unix seconds."""
 
-    def __init__(self, body: Create, model: str, sampling: Sampling, created: int) -> None:
-        self.id = f"resp_{new_request_id()}{new_request_id()}"
+    def __init__(self, request: str, body: Create, model: str, sampling: Sampling, created: int) -> None:
+        self.id = f"resp_{request}{new_request_id()}"  # twice as long: who knows it may read it
         self.output: list[dict[str, Any]] = []
         self._about = {"id": self.id, "object": "response", "created_at": created, "model": model} | _echo(
             body, sampling

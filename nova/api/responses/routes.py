@@ -56,7 +56,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
             if body.store is not False:
                 store.put(done.id, Stored(done.document, with_answer(told, done.output)))
 
-        response, parts = Response(body, model.name, how, int(time.time())), answer(port, ask, reader)
+        response, parts = Response(ask.request, body, model.name, how, int(time.time())), answer(port, ask, reader)
         if body.stream:
             return EventStream(_stream(parts, response, keep))
         async with aclosing(parts):

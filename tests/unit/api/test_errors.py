@@ -28,7 +28,7 @@ def test_each_api_names_an_error_in_its_own_words(status: int, openai: str, anth
     error = ApiError(status, "why", param="n")
     told = {"message": "why", "type": openai, "param": "n", "code": None}
     assert errors.body(error, "/v1/chat/completions", "req_1") == {"error": told}
-    told = {"type": anthropic, "message": "why"}
+    told = {"type": anthropic, "message": "n: why"}  # there is no place for the field but the words
     expected = {"type": "error", "error": told, "request_id": "req_1"}
     for path in ("/v1/messages", "/v1/messages/count_tokens"):
         assert errors.body(error, path, "req_1") == expected
