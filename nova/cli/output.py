@@ -171,7 +171,8 @@ class Busy(Output, frozen=True, kw_only=True):
 
 class Trace(Output, frozen=True, kw_only=True):
     """`nova trace --json`. `seconds` are from the request's first chunk to its last token; `chunks` counts those of
-    the file, `bottleneck` is the stage that computed longest."""
+    the file, `omitted` those before them that the coordinator left out because there were too many; `bottleneck` is
+    the stage that computed longest."""
 
     request: str
     file: str
@@ -179,6 +180,7 @@ class Trace(Output, frozen=True, kw_only=True):
     chunks: int
     stages: list[Busy]
     bottleneck: int
+    omitted: int = 0
 
 
 class Model(Output, frozen=True, kw_only=True):

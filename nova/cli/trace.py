@@ -78,12 +78,14 @@ def summary(reply: TraceReply, path: Path) -> Trace:
     stages = [Busy(stage=stage, node=reply.nodes[stage], busy=share) for stage, share in enumerate(shares)]
     return Trace(
         request=reply.target, file=str(path), seconds=seconds, chunks=len(reply.chunks), stages=stages,
-        bottleneck=max(range(len(shares)), key=shares.__getitem__, default=-1),
+        bottleneck=max(range(len(shares)), key=shares.__getitem__, default=-1), omitted=reply.omitted,
     )  # fmt: skip
 
 
 def _print(trace: Trace) -> None:
     out.print(f"{trace.file}: {trace.chunks} chunks, to be opened at {VIEWER}", markup=False, soft_wrap=True)
+    if trace.omitted:
+        out.print(f"{trace.omitted} chunks before them are left out: there were too many", markup=False)
     for each in trace.stages:
         note = "  the bottleneck" if each.stage == trace.bottleneck and len(trace.stages) > 1 else ""
         out.print(f"stage {each.stage} ({each.node}) computed {each.busy:6.1%} of {trace.seconds:.2f} s{note}")

@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-import structlog
 
 from nova.wire.codec import MAX_BODY_BYTES
 from nova.wire.requests import TraceReply
 from nova.wire.work import ChunkTiming
-
-log = structlog.get_logger(__name__)
 
 CHUNKS = 50_000
 CHUNK_BYTES = 16 << 20
@@ -104,16 +101,16 @@ class Found:
 
     def reply(self, request: str, offsets_ns: Sequence[int]) -> TraceReply:
         chunks: list[ChunkTiming] = []
-        known, left = self.known, REPLY_BYTES
+        known, left, omitted = self.known, REPLY_BYTES, 0
         for kept in reversed(self.kept):
             crossed = kept.generation == known.generation and kept.sent_ns <= known.last_ns
             if crossed and kept.done_ns >= known.first_ns:
                 left -= len(kept.chunk)
                 if left < 0:
-                    log.warning("a trace is cut to its newest chunks", request=known.name, chunks=len(chunks))
-                    break
-                chunks.append(_DECODER.decode(kept.chunk))
+                    omitted += 1
+                else:
+                    chunks.append(_DECODER.decode(kept.chunk))
         chunks.reverse()
         streams = {stream for chunk in chunks for stream, _ in chunk.rows} | {known.stream}
         names = {name: stream for name, stream in self.names.items() if stream in streams}
-        return TraceReply(request, known.name, self.nodes, list(offsets_ns), known.transport, names, chunks)
+        return TraceReply(request, known.name, self.nodes, list(offsets_ns), known.transport, names, chunks, omitted)

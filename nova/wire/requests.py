@@ -169,7 +169,8 @@ class TraceReply(Message, frozen=True):
     """What is kept of a request: its chunks, and those that crossed the same stages meanwhile, oldest first.
 
     `streams` maps a request's name to the number that it has in the chunks; `offsets_ns` is each node's clock minus
-    the coordinator's, in the order of `nodes`, which is that of the stages.
+    the coordinator's, in the order of `nodes`, which is that of the stages. So many of the oldest chunks are `omitted`,
+    since the answer would be too long with them.
     """
 
     request: str
@@ -179,3 +180,4 @@ class TraceReply(Message, frozen=True):
     transport: str
     streams: dict[str, int]
     chunks: list[ChunkTiming]
+    omitted: int = 0

@@ -101,6 +101,7 @@ def test_an_answer_that_would_not_fit_a_message_is_cut_to_the_newest_chunks(monk
         trace.saw(1, chunk(sent, 1))
     reply = found(trace, "x")
     assert reply.chunks[-1].sent_ns == 499
+    assert reply.omitted == 499 - len(reply.chunks)
     assert 1900 < sum(len(msgspec.msgpack.encode(each)) for each in reply.chunks) <= 2000
 
 
