@@ -23,8 +23,14 @@ from nova.plan.split import check_split, even_split
 UNLIMITED = 1 << 20
 """The context of a model that does not say its own."""
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p")
-"""What a model's generation_config.json may recommend, and is handed on."""
+
+class _Recommended(msgspec.Struct, omit_defaults=True):
+    """What a model's generation_config.json may say of sampling, and is handed on, in `Sampling`'s types."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
 
 
 class TextStream(Protocol):
@@ -100,9 +106,9 @@ def _recommended(path: Path) -> dict[str, float]:
     """How the model's authors would sample from it. Raises ModelError for what is not a number."""
     if not path.exists():
         return {}
-    said = {name: value for name, value in read_json(path).items() if name in SAMPLING and value is not None}
     try:
-        return msgspec.convert(said, dict[str, float])
+        said: dict[str, float] = msgspec.to_builtins(msgspec.convert(read_json(path), _Recommended))
+        return said
     except msgspec.ValidationError as error:
         raise ModelError(f"{path}: {error}") from error
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from nova.coordinator.model import UNLIMITED, open_model
 from nova.errors import ModelError, PlanError
+from nova.wire.work import Sampling
 from tests.support.tiny import EOS, make_tiny
 
 
@@ -83,9 +85,12 @@ def test_what_a_model_recommends_is_handed_on_and_nothing_else(home: Path, tmp_p
     folder = make_tiny(tmp_path / "said", layers=2)
     said = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": None, "do_sample": True, "eos_token_id": EOS}
     (folder / "generation_config.json").write_text(json.dumps(said))
-    assert open_model(str(folder), home, 1, []).sampling == {"temperature": 0.6, "top_p": 0.95, "top_k": 20.0}
+    recommended = open_model(str(folder), home, 1, []).sampling
+    assert recommended == {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+    sent = msgspec.msgpack.encode(Sampling(**recommended))  # type: ignore[arg-type]
+    assert msgspec.msgpack.decode(sent, type=Sampling) == Sampling(temperature=0.6, top_p=0.95, top_k=20)
     (folder / "generation_config.json").unlink()
     assert open_model(str(folder), home, 1, []).sampling == {}
     (folder / "generation_config.json").write_text('{"temperature": "hot"}')
-    with pytest.raises(ModelError, match=r"generation_config\.json: Expected `float`, got `str`"):
+    with pytest.raises(ModelError, match=r"generation_config\.json: Expected `float . null`, got `str`"):
         open_model(str(folder), home, 1, [])
