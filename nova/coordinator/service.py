@@ -84,7 +84,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Tell clients and nodes that it is over. Idempotent."""
-        self._serving.fail_all(f"the coordinator {self._config.name} is shutting down")
+        self._serving.fail_all(f"the coordinator {self._config.name} is shutting down", "unavailable")
         self._send(self._deployment.stop(self._clock()))
         self._texts.close()
 
@@ -106,7 +106,7 @@ class Coordinator:
     def status(self, request: str) -> StatusReply:
         """The cluster at this moment."""
         sessions = self.hub.sessions if self.hub is not None else []
-        counters = self.hub.counters if self.hub is not None else {}
+        counters = {**(self.hub.counters if self.hub is not None else {}), **self._serving.counters}
         problem = self._texts.problem if self._texts.settled.is_set() else ""
         model = served_name(self._config.deployment.model)
         return status(

@@ -59,6 +59,13 @@ class Serving:
         """Each node's share of its memory for caches that requests have reserved."""
         return self._memory.usage
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """All of that in whole numbers, for `nova.wire.requests.StatusReply`; memory in percent."""
+        running, waiting = self.busy
+        kv = {f"kv_percent:{node}": round(100 * share) for node, share in self.kv_usage.items()}
+        return {"requests_running": running, "requests_waiting": waiting, **kv}
+
     def knows(self, request: Request) -> bool:
         """Whether it has not ended."""
         return request.stream_id in self._active or request in self._queue
@@ -140,15 +147,15 @@ class Serving:
             self._post.to_client(request.session, Failed(request.generate.request, reason, request.tokens, code))
             self._end(request, code, cancel=True)
 
-    def fail_active(self, reason: str) -> None:
+    def fail_active(self, reason: str, code: str = "lost") -> None:
         """The group is gone, and with it every request that it worked on; what waits goes on waiting."""
         for request in list(self._active.values()):
-            self._post.to_client(request.session, Failed(request.generate.request, reason, request.tokens))
-            self._end(request, "lost")
+            self._post.to_client(request.session, Failed(request.generate.request, reason, request.tokens, code))
+            self._end(request, code)
 
-    def fail_all(self, reason: str) -> None:
-        """There will be no group soon: what waits for one fails too."""
-        self.fail_active(reason)
+    def fail_all(self, reason: str, code: str = "lost") -> None:
+        """There will be no group soon: what waits for one fails too, as "unavailable"."""
+        self.fail_active(reason, code)
         for request in list(self._queue):
             self.fail(request, reason, "unavailable")
 

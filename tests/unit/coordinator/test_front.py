@@ -149,7 +149,7 @@ def test_who_waits_when_the_coordinator_ends_hears_it(tmp_path: Path) -> None:
         await begun(desk, events)
         desk.coordinator.close()
         (answer,) = [event async for event in events]
-        assert answer == Failed("r", "the coordinator a is shutting down")
+        assert answer == Failed("r", "the coordinator a is shutting down", code="unavailable")
         (refused,) = [event async for event in front.ask(generate())]
         assert isinstance(refused, Failed)
         assert refused.code == "unavailable"

@@ -20,7 +20,7 @@ from nova.errors import ProtocolError
 from nova.wire import phases
 from nova.wire.messages import Begin, EngineExited, EngineState, Hello, Message, Offers, Pooled, StartEngine, Step
 from nova.wire.requests import Embedded, ExplainQuery, ExplainReply, Failed, Generate, TraceQuery, TraceReply
-from nova.wire.values import LinkMeasure
+from nova.wire.values import KvCost, LinkMeasure
 from nova.wire.work import ChunkTiming, Outcome, Sampling
 from tests.unit.coordinator.deployments import config, offers
 from tests.unit.coordinator.test_serving import MODEL
@@ -190,6 +190,19 @@ def test_what_the_metrics_say_of_this_moment(tmp_path: Path) -> None:
         desk.ready("main")
         await desk.ask()
         assert {b"nova_up 1.0", b"nova_requests_running 1.0"} <= set(desk.coordinator.metrics().splitlines())
+
+    asyncio.run(scenario())
+
+
+def test_the_status_counts_requests_and_the_memory_that_they_have_reserved(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        desk = Desk(tmp_path)
+        desk.counters["sent"] = 7
+        for key in [start.engine for start in desk.got(StartEngine)]:
+            desk.says("ab"[key.rank], EngineState(key, phases.READY, kv=KvCost(0, 1, 1024) if key.rank else None))
+        await desk.ask()  # less than one block of 256 positions
+        counters = desk.coordinator.status("s").counters
+        assert counters == {"sent": 7, "requests_running": 1, "requests_waiting": 0, "kv_percent:b": 25}
 
     asyncio.run(scenario())
 
