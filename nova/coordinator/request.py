@@ -131,14 +131,6 @@ def misfit(generate: Generate, prompt: Sequence[int], model: ServedModel) -> tup
     """The code and the reason why this model cannot continue this prompt; "" and "" where it can."""
     if not prompt:
         return "invalid", "the prompt is empty: give at least one token of text"
-    named = (
-        ("the prompt", prompt),
-        ("stop_tokens", generate.stop_tokens),
-        ("logit_bias", generate.sampling.logit_bias),
-    )
-    for what, tokens in named:
-        if (strange := stranger(tokens, model.vocabulary)) is not None:
-            return "invalid", f"{what} has token {strange}, and the model has {model.vocabulary}"
     if len(prompt) * 5 > BEGIN_BYTES:
         return "too_long", f"the prompt has {len(prompt)} tokens, and a message takes {BEGIN_BYTES // 5} of them"
     least = 0 if generate.pool else generate.max_tokens or 1
@@ -148,4 +140,12 @@ def misfit(generate: Generate, prompt: Sequence[int], model: ServedModel) -> tup
             "too_long",
             f"{asked} do not fit the model's context of {model.context}: shorten the prompt or max_tokens",
         )
+    named = (  # looked at last: a prompt that is far too long is not gone through
+        ("the prompt", prompt),
+        ("stop_tokens", generate.stop_tokens),
+        ("logit_bias", generate.sampling.logit_bias),
+    )
+    for what, tokens in named:
+        if (strange := stranger(tokens, model.vocabulary)) is not None:
+            return "invalid", f"{what} has token {strange}, and the model has {model.vocabulary}"
     return "", ""

@@ -19,6 +19,9 @@ from nova.model.files import one_line
 
 _UNKNOWN = "\ufffd"
 
+_PENDING = 64
+"""Tokens; a character has at most 4 bytes, so a text that ends inside of one for so long has none there."""
+
 _TEMPLATE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What the Python in a template may raise on a conversation that it was not written for, besides Jinja's own."""
 
@@ -147,12 +150,15 @@ def well_formed(text: str) -> bool:
 
 def _common(one: str, other: str) -> int:
     """How many characters both begin with."""
+    if one.startswith(other):  # as a rule; one by one takes a second for a long prompt
+        return len(other)
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
 class TextStream:
-    """The pieces that `add` and `flush` return, joined, are the decoded text of all tokens.
+    """The pieces that `add` and `flush` return, joined, are the decoded text of all tokens. (After `_PENDING` tokens of
+    broken characters a sound one may come as broken.)
 
     Only the tokens since the last certain point are decoded again, together with those of the point before, since
     some decoders treat the very first token of a text differently.
@@ -170,12 +176,14 @@ class TextStream:
         self._now.append(token_id)
         text = self._text()
         # U+FFFD at the end may be a character whose other bytes are still to come; inside it is final.
-        certain = text.rstrip(_UNKNOWN)
+        certain = text.rstrip(_UNKNOWN) if len(self._now) < _PENDING else text
         piece = certain[self._given :]
         self._given = max(self._given, len(certain))
         if certain and len(certain) == len(text):
-            self._before, self._now, self._given = self._now, [], 0
-            self._before_text = self._decode(self._before)
+            self._before, self._before_text = self._now, self._decode(self._now)
+        elif len(self._now) < _PENDING:
+            return piece
+        self._now, self._given = [], 0
         return piece
 
     def flush(self) -> str:

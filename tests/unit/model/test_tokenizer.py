@@ -100,6 +100,20 @@ def test_a_character_comes_only_when_all_its_bytes_are_there(tiny: Tokenizer) ->
     assert [stream.add(token) for token in tiny.encode("a€b")] == ["a", "", "", "€", "b"]
 
 
+@pytest.mark.parametrize("kind", ["\ufffd", ""])
+def test_tokens_without_sound_text_are_not_decoded_again_for_ever(tiny: Tokenizer, kind: str) -> None:
+    (token,) = tiny.encode("\u0080")[:1] if kind else [len(tiny._backend) + 1]  # the latter as in a padded vocabulary
+    assert tiny.decode([token]) == kind
+    stream, count = tiny.stream(), 1000
+    start, (after,) = tiny.encode("a"), tiny.encode("b")
+    lengths: list[int] = []
+    stream._decode = lambda ids: lengths.append(len(ids)) or tiny.decode(ids)  # type: ignore[func-returns-value]
+    pieces = [stream.add(each) for each in [*start, *[token] * count, after]]
+    assert "".join([*pieces, stream.flush()]) == "a" + kind * count + "b"
+    assert max(lengths) <= 2 * 64 + 1
+    assert sum(map(bool, pieces)) >= (count // 64 if kind else 2)  # it does not wait for the end
+
+
 def test_a_broken_character_comes_with_the_next_sound_one(tiny: Tokenizer) -> None:
     first = tiny.encode("€")[0]
     stream = tiny.stream()
