@@ -12,10 +12,13 @@ from nova.wire.work import ChunkTiming
 StageTimes = Callable[[int], Sequence[float]]
 """Seconds of each stage for a chunk of so many rows."""
 
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Bound:
-    """The best division of the streams into micro-batches. `saturated`: the slowest stage is never idle then."""
+    """The best division of the streams into micro-batches. `saturated`: the slowest stage is never idle then, as equal
+    groups take all its time."""
 
     rate: float
     groups: int
@@ -26,14 +29,16 @@ def best(times: StageTimes, streams: int, divisions: Iterable[int] | None = None
     """Tokens per second of `streams` that all decode: the best G of B / max(sum T_i(b), G max T_i(b)), b = ceil(B / G).
 
     A group's token takes at least the sum of the stages, and the slowest stage takes all groups in turn. `divisions`
-    are the G that are considered, all by default.
+    are the G that are considered, all by default; of equals the fewest groups.
     """
     bounds = []
     for groups in divisions or range(1, streams + 1):
         stages = times(-(-streams // groups))
         whole, slowest = sum(stages), groups * max(stages)
-        bounds.append(Bound(streams / max(whole, slowest), groups, slowest >= whole * (1 - 1e-9)))
-    return max(bounds, key=lambda bound: bound.rate)
+        filled = slowest >= whole * (1 - ROUNDING) and streams % groups == 0
+        bounds.append(Bound(streams / max(whole, slowest), groups, filled))
+    highest = max(bound.rate for bound in bounds)
+    return next(bound for bound in bounds if bound.rate >= highest * (1 - ROUNDING))
 
 
 def lockstep(times: StageTimes, streams: int) -> float:

@@ -59,6 +59,12 @@ def test_the_slowest_stage_is_the_limit() -> None:
     assert best(lambda rows: [0.03 * rows, 0.01 * rows], 2) == Bound(2 / 0.06, 2, True)
 
 
+def test_of_equal_divisions_the_fewest_groups_count_and_unequal_groups_leave_the_slowest_stage_idle() -> None:
+    assert best(lambda rows: [0.01 * rows] * 4, 8).groups == 4  # and 8 would be as good
+    assert best(linear, 3, [2]) == Bound(3 / 0.04, 2, False)  # two groups, of two and of one
+    assert best(linear, 2, [2]) == Bound(2 / 0.02, 2, True)
+
+
 @given(st.integers(1, 16), st.floats(0.0, 1.0), st.lists(TIMES, min_size=1, max_size=4))
 def test_no_division_gives_more_than_the_slowest_stage_or_less_than_lock_step(
     streams: int, slope: float, stages: list[float]
