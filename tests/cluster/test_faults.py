@@ -17,6 +17,8 @@ from nova.clock import Deadline
 from nova.local.cluster import MARK, marked
 from tests.support.nova import Command, read_until
 
+pytestmark = pytest.mark.alone
+
 NOTICED_S = 5.0
 START_S = 60.0
 AGAIN_S = 0.15

@@ -27,6 +27,8 @@ from nova.wire.requests import Completed, Generate
 from nova.wire.work import Sampling
 from tests.support.plugins.hostile.nova_transport_hostile import install, names
 
+pytestmark = pytest.mark.alone
+
 POLL_S = 0.05
 GAP_S = 1.0
 CLUSTERS = 2

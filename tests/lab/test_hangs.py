@@ -20,7 +20,7 @@ from nova.local.cluster import setting
 from tests.structure.project import ROOT
 from tests.support.lab import needs_lab
 
-pytestmark = needs_lab
+pytestmark = [needs_lab, pytest.mark.alone]
 
 LIMIT_S = 15.0
 """From the start of forming until it serves."""
