@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -57,16 +57,19 @@ def after_thought(constraint: str, dialect: Dialect) -> str:
 
 async def opened(
     port: Port, dialect: Dialect, chat: Chat, constraint: str = "", forced: bool = False
-) -> tuple[Prompt, str, Reader]:
-    """The prompt of a turn, its grammar, and what reads its text. `constraint` is the answer's grammar, `forced` says
-    that it is that of a call (`nova.api.tools`). Raises ModelError."""
+) -> tuple[Prompt, str, Callable[[], Reader]]:
+    """The prompt of a turn, its grammar, and what makes a reader of its text, one for each choice. `constraint` is the
+    answer's grammar, `forced` says that it is that of a call (`nova.api.tools`). Raises ModelError."""
     prompt = await port.encode_chat(chat)
+
+    def answering() -> Reader:
+        return ForcedCall() if forced else Splitter(Dialect())
+
     if not constraint:
-        return prompt, "", Splitter(dialect, prompt.in_thought, chat.tools)
-    reader: Reader = ForcedCall() if forced else Splitter(Dialect())
+        return prompt, "", lambda: Splitter(dialect, prompt.in_thought, chat.tools)
     if not (prompt.in_thought and dialect.thought):
-        return prompt, constraint, reader
-    return prompt, after_thought(constraint, dialect), AfterThought(dialect, reader)
+        return prompt, constraint, answering
+    return prompt, after_thought(constraint, dialect), lambda: AfterThought(dialect, answering())
 
 
 async def answer(port: Port, ask: Generate, reader: Reader) -> AsyncGenerator[Told, None]:

@@ -20,10 +20,11 @@ class Keys:
         self._digests = [bytes.fromhex(match[1]) for one in written if (match := _WRITTEN.match(one))]
         assert len(self._digests) == len(written)
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """OpenAI's clients send `Authorization: Bearer KEY`, Anthropic's `x-api-key: KEY`. Raises ApiError: 401."""
+    def check(self, headers: Mapping[str, str]) -> str:
+        """OpenAI's clients send `Authorization: Bearer KEY`, Anthropic's `x-api-key: KEY`. Returns whose request it is:
+        the key's digest, "" where none is needed. Raises ApiError: 401."""
         if not self._digests:
-            return
+            return ""
         key = presented(headers)
         if not key:
             raise ApiError(401, "an API key is needed: send it as Authorization: Bearer KEY", code="missing_api_key")
@@ -31,6 +32,7 @@ class Keys:
         # Every digest is compared: the time tells neither whether nor which.
         if sum(hmac.compare_digest(digest, one) for one in self._digests) == 0:
             raise ApiError(401, "this API key is not known here", code="invalid_api_key")
+        return digest.hex()
 
 
 def presented(headers: Mapping[str, str]) -> str:

@@ -106,7 +106,7 @@ class Door:
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, path = Headers(scope=scope), scope["path"]
         if path not in OPEN:
-            self._gate.keys.check(headers)
+            scope["state"]["owner"] = self._gate.keys.check(headers)
         if path in UNCOUNTED:
             return await self._app(scope, receive, send)
         limit_s = self._gate.deadline_s + GRACE_S
@@ -167,7 +167,14 @@ class Door:
 
 
 def check_text(body: bytes) -> None:
-    """Raises ApiError for half a surrogate pair: JSON can escape it, but no tokenizer reads it."""
+    """Raises ApiError for what is not UTF-8, which Python's JSON would read all the same, and for half a surrogate
+    pair: JSON can escape it, but no tokenizer reads it."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"the body is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    if b"\0" in body:
+        raise invalid("the body is not UTF-8 text: it has a NUL, as UTF-16 does")
     if b"\\ud" not in body.lower():
         return
     try:

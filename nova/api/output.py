@@ -14,6 +14,8 @@ from typing import Any
 
 from nova.model.dialect import Dialect
 
+_MAX_NAME = 256
+"""Characters; no tool on offer has a longer name, and a conversation with one could not go on."""
 _MAX_FAILED = 64
 """A text with so many starts of calls that were none has no calls: reading again costs its length each time."""
 
@@ -163,7 +165,7 @@ def _tool_call(call: Mapping[str, Any]) -> ToolCall:
     name, arguments = call.get("name"), call.get("arguments")
     if isinstance(arguments, str):
         arguments = json.loads(arguments)
-    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not isinstance(arguments, dict):
         raise ValueError("a call is a name and an object of arguments")
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     (name + text).encode()  # ValueError for half a surrogate pair, which no answer could carry

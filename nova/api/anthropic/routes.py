@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -33,11 +33,11 @@ def router(port: Port, gate: Gate) -> APIRouter:
     async def create(body: Asked) -> Response:
         """The model's next message; with `stream`, server-sent events that build it up."""
         model = served(port, body.model)
-        prompt, grammar, reader = await _opened(port, model, body)
+        prompt, grammar, read = await _opened(port, model, body)
         limit = _limit(model, len(prompt.tokens), body.max_tokens)
         ask = _ask(gate, model, body, prompt, limit, grammar)
         message = Message(ask.request, model.name, body.shows_thinking, limited=limit == body.max_tokens)
-        told = answer(port, ask, reader)
+        told = answer(port, ask, read())
         if body.stream:
             return EventStream(_stream(told, message))
         async with aclosing(told):
@@ -55,7 +55,7 @@ def router(port: Port, gate: Gate) -> APIRouter:
     return router
 
 
-async def _opened(port: Port, model: ModelFacts, body: Asked) -> tuple[Prompt, str, Reader]:
+async def _opened(port: Port, model: ModelFacts, body: Asked) -> tuple[Prompt, str, Callable[[], Reader]]:
     call = await asyncio.to_thread(_forced_call, body)
     constraint = call or await asyncio.to_thread(_format, body)
     chat = conversation(body, model.dialect, bool(constraint))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -33,10 +32,9 @@ def router(port: Port, gate: Gate) -> APIRouter:
         """The next message of a conversation; with `stream`, server-sent events of chat.completion.chunk."""
         model = served(port, body.model)
         alternatives, constraint = body.alternatives, await body.constraint()
-        prompt, grammar, reader = await opened(port, model.dialect, body.chat(), constraint, forced=body.must_call)
+        prompt, grammar, read = await opened(port, model.dialect, body.chat(), constraint, forced=body.must_call)
         asks = body.asks(model, gate, prompt.tokens, limit=body.limit, logprobs=alternatives, grammar=grammar)
-        # Each choice has a reader of its own: it holds a text that is not certain yet.
-        found = [Choice(index, copy.deepcopy(reader), texts) for index in range(len(asks))]
+        found = [Choice(index, read(), texts) for index in range(len(asks))]
         frame = Frame(f"chatcmpl-{asks[0].request}", int(time.time()), model.name)
         if body.stream:
             return EventStream(_stream(port, asks, found, frame, body.usage_streamed))

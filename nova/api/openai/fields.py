@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from nova.api.ask import sampling, seeds
 from nova.api.gate import Gate
@@ -21,6 +21,7 @@ MAX_CHOICES = 64
 MAX_DEPTH = 64
 """Objects and arrays inside each other, in what is passed on as it is."""
 MAX_TOKENS = 1 << 20
+MAX_BIASES = 1024
 
 
 def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -47,6 +48,17 @@ def _deeper(depth: int) -> int:
     if depth == 0:
         raise ValueError(f"more than {MAX_DEPTH} objects and arrays inside each other")
     return depth - 1
+
+
+def at_most(entries: int) -> BeforeValidator:
+    """For a dict: a larger one is refused as a whole. pydantic's own limit comes after an objection to each entry."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > entries:
+            raise ValueError(f"more than {entries} entries")
+        return value
+
+    return BeforeValidator(check)
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(plain)]
@@ -86,9 +98,10 @@ class Sampled(Asked):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
-    logit_bias: (
-        dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]] | None
-    ) = Field(None, max_length=1024, description="token id: bias")
+    logit_bias: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]] | None,
+        at_most(MAX_BIASES),
+    ] = Field(None, max_length=MAX_BIASES, description="token id: bias")
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from nova.api.openai.fields import MAX_TOKENS, Asked, Body, JsonObject, Name
+from nova.api.openai.fields import MAX_TOKENS, Asked, Body, JsonObject, Name, at_most
 
 _MAX_ITEMS = 4096
 _MAX_PARTS = 4096
 _MAX_TOOLS = 128
+_MAX_METADATA = 64
 
 ToolName = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -121,7 +122,7 @@ class Create(Asked):
     previous_response_id: Name | None = None
     store: bool | None = None
     stream: bool | None = None
-    metadata: dict[str, str] | None = Field(None, max_length=64)
+    metadata: Annotated[dict[str, str] | None, at_most(_MAX_METADATA)] = Field(None, max_length=_MAX_METADATA)
     truncation: Literal["auto", "disabled"] | None = None
     background: Literal[False] | None = None
     conversation: None = None

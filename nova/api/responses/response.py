@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 from nova.api.answer import Told
@@ -23,7 +22,7 @@ class Response:
     """What was told becomes events; `document` is the whole response so far. `created` is in Unix seconds."""
 
     def __init__(self, request: str, body: Create, model: str, sampling: Sampling, created: int) -> None:
-        self.id = f"resp_{request}{new_request_id()}"  # twice as long: who knows it may read it
+        self.id = f"resp_{request}{new_request_id()}"  # twice as long: without keys, who knows it may read it
         self.output: list[dict[str, Any]] = []
         self._about = {"id": self.id, "object": "response", "created_at": created, "model": model} | _echo(
             body, sampling
@@ -42,7 +41,8 @@ class Response:
 
     @property
     def document(self) -> dict[str, Any]:
-        return deepcopy({**self._about, "output": self.output, **self._state})
+        """The whole response at this moment; an item in it may still change while it is in progress."""
+        return {**self._about, "output": list(self.output), **self._state}
 
     @property
     def ended(self) -> bool:
@@ -104,7 +104,7 @@ class Response:
         prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
         item = {"id": f"{prefix}_{new_request_id()}", "type": kind, "status": "in_progress", **about}
         self.output.append(item)
-        return self._event("response.output_item.added", output_index=len(self.output) - 1, item=deepcopy(item))
+        return self._event("response.output_item.added", output_index=len(self.output) - 1, item=dict(item))
 
     def _close(self, status: str = "completed") -> list[Event]:
         if not self._open:
@@ -118,7 +118,7 @@ class Response:
 
     def _done(self, status: str) -> Event:
         self.output[-1]["status"] = status
-        item = deepcopy(self.output[-1])
+        item = dict(self.output[-1])
         return self._event("response.output_item.done", output_index=len(self.output) - 1, item=item)
 
     def _part(self, text: str) -> dict[str, Any]:

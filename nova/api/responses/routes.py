@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from fastapi.responses import Response as Answer
 
@@ -38,14 +38,15 @@ def router(port: Port, gate: Gate) -> APIRouter:
     store = Store()
 
     @router.post("/v1/responses", response_model=ResponseDocument, responses=STREAMED)
-    async def create(body: Create) -> Answer:
+    async def create(body: Create, request: Request) -> Answer:
         """The model's next turn; with `stream`, server-sent events that build it up."""
         model = served(port, body.model)
         call, shape = await asyncio.to_thread(_forced_call, body), await asyncio.to_thread(_format, body)
-        told = messages(body.input, _before(store, body))
+        owner = request.state.owner
+        told = messages(body.input, _before(store, owner, body))
         options = _options(body, model.dialect, bool(call or shape))
         chat = Chat(with_instructions(body.instructions, told), offered(body), options)
-        prompt, constraint, reader = await opened(port, model.dialect, chat, call or shape, forced=bool(call))
+        prompt, constraint, read = await opened(port, model.dialect, chat, call or shape, forced=bool(call))
         how = sampling(model, seeds(None, 1)[0], {"temperature": body.temperature, "top_p": body.top_p})
         ask = Generate(
             new_request_id(), prompt.tokens, body.max_output_tokens or 0, how,
@@ -54,9 +55,9 @@ def router(port: Port, gate: Gate) -> APIRouter:
 
         def keep(done: Response) -> None:
             if body.store is not False:
-                store.put(done.id, Stored(done.document, with_answer(told, done.output)))
+                store.put(owner, done.id, Stored(done.document, with_answer(told, done.output)))
 
-        response, parts = Response(ask.request, body, model.name, how, int(time.time())), answer(port, ask, reader)
+        response, parts = Response(ask.request, body, model.name, how, int(time.time())), answer(port, ask, read())
         if body.stream:
             return EventStream(_stream(parts, response, keep))
         async with aclosing(parts):
@@ -66,16 +67,16 @@ def router(port: Port, gate: Gate) -> APIRouter:
         return JSONResponse(response.document)
 
     @router.get("/v1/responses/{response_id}", response_model=ResponseDocument)
-    async def retrieve(response_id: str) -> Answer:
-        """A response that was made here and is still remembered."""
-        stored = store.get(response_id)
+    async def retrieve(response_id: str, request: Request) -> Answer:
+        """A response that was made here with the same key and is still remembered."""
+        stored = store.get(request.state.owner, response_id)
         if stored is None:
             raise _unknown(response_id)
         return JSONResponse(stored.document)
 
     @router.delete("/v1/responses/{response_id}", response_model=Deleted)
-    async def delete(response_id: str) -> Answer:
-        if not store.drop(response_id):
+    async def delete(response_id: str, request: Request) -> Answer:
+        if not store.drop(request.state.owner, response_id):
             raise _unknown(response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -105,12 +106,12 @@ def _event(event: dict[str, Any]) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
-def _before(store: Store, body: Create) -> list[dict[str, Any]]:
+def _before(store: Store, owner: str, body: Create) -> list[dict[str, Any]]:
     """The conversation that the request goes on from. Raises ApiError."""
     name = body.previous_response_id
     if name is None:
         return []
-    stored = store.get(name)
+    stored = store.get(owner, name)
     if stored is None:
         message = f"no response {name!r} is remembered here: send the whole conversation as input"
         raise invalid(message, "previous_response_id", "previous_response_not_found")

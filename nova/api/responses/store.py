@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ MAX_RESPONSES = 1000
 MAX_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, array_like=True):
     """A response, and the conversation up to its end, without instructions."""
 
     document: Mapping[str, Any]
@@ -22,28 +20,28 @@ class Stored:
 
 
 class Store:
-    """At most `most` responses of `most_bytes` as JSON in all; those that were unused for longest go first."""
+    """At most `most` responses of `most_bytes` in all; those that were unused for longest go first. Each belongs to its
+    `owner`, the API key that made it. They are kept as JSON, so that their bytes are what they take."""
 
     def __init__(self, most: int = MAX_RESPONSES, most_bytes: int = MAX_BYTES) -> None:
         self._most = most
         self._room = most_bytes
-        self._held: OrderedDict[str, tuple[Stored, int]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
-    def put(self, name: str, stored: Stored) -> None:
-        size = len(msgspec.json.encode((stored.document, stored.messages)))
-        self._held[name] = stored, size
-        self._room -= size
+    def put(self, owner: str, name: str, stored: Stored) -> None:
+        self._held[owner, name] = kept = msgspec.json.encode(stored)
+        self._room -= len(kept)
         while self._room < 0 or len(self._held) > self._most:
-            self.drop(next(iter(self._held)))
+            self.drop(*next(iter(self._held)))
 
-    def get(self, name: str) -> Stored | None:
-        if name not in self._held:
+    def get(self, owner: str, name: str) -> Stored | None:
+        if (owner, name) not in self._held:
             return None
-        self._held.move_to_end(name)
-        return self._held[name][0]
+        self._held.move_to_end((owner, name))
+        return msgspec.json.decode(self._held[owner, name], type=Stored)
 
-    def drop(self, name: str) -> bool:
+    def drop(self, owner: str, name: str) -> bool:
         """Whether it was there."""
-        _, size = self._held.pop(name, (None, 0))
-        self._room += size
-        return size > 0
+        kept = self._held.pop((owner, name), b"")
+        self._room += len(kept)
+        return bool(kept)

@@ -69,6 +69,17 @@ def test_an_anthropic_client_without_a_key_hears_so_in_its_shape(narrow: tuple[F
     assert (answer.status_code, answer.json()["error"]["type"]) == (401, "authentication_error")
 
 
+def test_a_key_does_not_read_what_another_key_has_made(narrow: tuple[FakePort, str]) -> None:
+    mine, other = ({"authorization": f"Bearer {key}"} for key in (KEY, "other"))
+    with httpx.Client(base_url=narrow[1] + "/v1", timeout=LIMIT_S) as web:
+        name = web.post("/responses", json={"input": "hi"}, headers=mine).json()["id"]
+        assert web.get(f"/responses/{name}", headers=other).status_code == 404
+        assert web.delete(f"/responses/{name}", headers=other).status_code == 404
+        body = {"input": "And?", "previous_response_id": name}
+        assert [web.post("/responses", json=body, headers=one).status_code for one in (other, mine)] == [400, 200]
+        assert web.get(f"/responses/{name}", headers={"x-api-key": KEY}).status_code == 200
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(narrow: tuple[FakePort, str]) -> None:
     with connect(narrow[1]) as connection:
         connection.sendall(head(CHAT, f"x-api-key: {KEY}", "content-length: 2049"))

@@ -185,6 +185,15 @@ def test_a_conversation_goes_on_without_its_instructions(port: Script, client: o
     ]
 
 
+@pytest.mark.parametrize("length", [256, 257])
+def test_a_call_that_no_tool_could_have_is_text(port: Script, client: openai.OpenAI, length: int) -> None:
+    text = json.dumps({"name": "x" * length, "arguments": {}})
+    port.play(f"<tool_call>{text}</tool_call>")
+    first = client.responses.create(**HELLO, tools=[WEATHER])
+    assert [item.type for item in first.output] == ["function_call" if length == 256 else "message"]
+    assert client.responses.create(model=MODEL, input="And?", previous_response_id=first.id).status == "completed"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_responses_are_remembered_until_deleted(port: Script, client: openai.OpenAI, stream: bool) -> None:
     port.play("Hello")

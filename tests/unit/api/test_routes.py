@@ -84,6 +84,9 @@ def test_what_is_no_route_is_refused_in_the_apis_own_shape(http: httpx.Client) -
         b'{"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"a": NaN}}',
         b'{"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"a": "\\udfff"}}',
         b'{"messages": [{"role": "user", "content": "\\uD800\\uD800"}]}',
+        b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}',
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}'.encode("utf-16"),
+        '{"messages": [{"role": "user", "content": "\\ud800"}]}'.encode("utf-16-le"),
         b'{"messages": [' + b'{"role": "x"},' * 50_000 + b'{"role": "x"}]}',
     ],
 )  # fmt: skip
@@ -94,6 +97,15 @@ def test_a_body_that_is_no_request_gets_a_400_that_says_why(http: httpx.Client, 
     assert answer.json()["error"]["message"]
     assert "Traceback" not in answer.text
     assert port.asked == []
+
+
+@pytest.mark.parametrize(("path", "field"), [("/v1/completions", "logit_bias"), ("/v1/responses", "metadata")])
+def test_a_table_that_is_far_too_large_gets_one_objection(http: httpx.Client, path: str, field: str) -> None:
+    body = {"prompt": "a", "input": "a", field: {f"x{index}": None for index in range(10_000)}}
+    with http:
+        answer = http.post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"{field}: more than ")
 
 
 def test_an_escaped_pair_of_surrogates_is_a_character(http: httpx.Client) -> None:
