@@ -10,15 +10,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import mlx.core as mx
 import msgspec
 import numpy as np
+import structlog
 
+from nova.engine.failure import described
 from nova.engine.grammar import Grammars, Matcher
+from nova.engine.requests import malformed
 from nova.engine.sampling import Sampled, Sampler, sample
 from nova.engine.scheduler import Chunk, Limits, Scheduler
 from nova.errors import NovaError, TransportFault
@@ -28,6 +31,8 @@ from nova.wire.rows import MAX_ROWS, RowHead
 from nova.wire.tensor import Flags, Header, Kind, layout
 from nova.wire.values import EngineKey, EngineSpec
 from nova.wire.work import ChunkTiming, Outcome
+
+log = structlog.get_logger(__name__)
 
 NOTHING = mx.zeros((0,), mx.uint32)
 
@@ -44,8 +49,7 @@ class Compiled:
     """From the thread that compiles grammars: the request may begin, or why it cannot."""
 
     begin: Begin
-    matcher: Matcher | None
-    problem: str = ""
+    result: Future[Matcher]
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Lead:
         limits = Limits(spec.prefill_chunk, spec.prefill_min, spec.tbt_factor)
         self._scheduler = Scheduler(spec.size, Costs(spec.size), limits)
         self._active: dict[int, _Active] = {}
-        self._compiling: set[int] = set()
+        self._compiling: dict[int, Future[Matcher]] = {}
         self._compiler: ThreadPoolExecutor | None = None
         self._sent: deque[_Sent] = deque()
 
@@ -97,33 +101,48 @@ class Lead:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def begin(self, begin: Begin) -> None:
+        known = begin.stream in self._active or begin.stream in self._compiling
+        if why := "its stream is in use" if known else malformed(begin):
+            self._say(Step(self._key, [], failed={begin.stream: f"request {begin.stream} cannot begin: {why}"}))
+            return
         if not begin.grammar:
             self._start(begin, None)
             return
         # Compiling one may take a second: in a thread of its own, so that nobody else's tokens wait for it.
         self._compiler = self._compiler or ThreadPoolExecutor(1, "nova-grammar")
-        self._compiling.add(begin.stream)
-        self._compiler.submit(self._compile, begin)
+        result = self._compiler.submit(self._grammars.matcher, begin.grammar, begin.stop_tokens)
+        self._compiling[begin.stream] = result
+        result.add_done_callback(lambda result: self._later(Compiled(begin, result)))
 
     def compiled(self, done: Compiled) -> None:
         """A grammar is ready, or is none."""
-        if done.begin.stream not in self._compiling:  # cancelled meanwhile
+        stream = done.begin.stream
+        if self._compiling.pop(stream, None) is None:  # cancelled meanwhile
             return
-        self._compiling.remove(done.begin.stream)
-        if done.problem:
-            self._say(Step(self._key, [], failed={done.begin.stream: done.problem}))
-        else:
-            self._start(done.begin, done.matcher)
+        error = done.result.exception()
+        if error is None:
+            self._start(done.begin, done.result.result())
+            return
+        why = str(error)
+        if not isinstance(error, NovaError):
+            log.error("grammar could not be compiled", error=type(error).__name__)  # its text may quote the user's
+            why = f"the grammar cannot be compiled: {described(error)}"
+        self._say(Step(self._key, [], failed={stream: why}))
 
     def cancel(self, stream: int) -> None:
         """The request is no longer wanted: nothing more of it is sent, and every stage frees its caches."""
-        if stream in self._compiling:
-            self._compiling.remove(stream)
+        if (compiling := self._compiling.pop(stream, None)) is not None:
+            compiling.cancel()
         elif not self._scheduler.cancel(stream):
             return
         self._active.pop(stream, None)
         self._advance()
         self._say(Step(self._key, [Outcome(stream, [], "cancelled")]))
+
+    def close(self) -> None:
+        """Compile no more grammars: the process would wait for all of them before it ends."""
+        if self._compiler is not None:
+            self._compiler.shutdown(wait=False, cancel_futures=True)
 
     def budget(self, budget: Budget) -> None:
         self._scheduler.budget(budget.prefix_tokens, budget.trimmable)
@@ -132,22 +151,20 @@ class Lead:
     # --- chunks -----------------------------------------------------------------------------------------------------
 
     def computed(self, header: Header, hidden: mx.array, states: Callable[[], object]) -> dict[int, Sampled]:
-        """What the chunk gives, evaluated: a token for each row, or for prefill nothing but the caches' `states()`."""
+        """What the chunk gives, evaluated: a token for each row that is still wanted; where there is none, nothing but
+        the caches' `states()`. Either way nothing is left to be read from the chunk's memory."""
         chunk = self._oldest(header).chunk
-        if not chunk.prefill:
-            live = [index for index, row in enumerate(chunk.rows) if row.stream in self._active]
-            if not live:
-                return {}
+        live = [index for index, row in enumerate(chunk.rows) if row.stream in self._active]
+        if live and not chunk.prefill:
             logits = self._stage.head(hidden)[:, -1, :]
             if len(live) < len(chunk.rows):
                 logits = logits[mx.array(live)]
             rows = [chunk.rows[index] for index in live]
             samplers = [(self._active[row.stream].sampler, row.position + len(row.tokens)) for row in rows]
             return {row.stream: token for row, token in zip(rows, sample(logits, samplers), strict=True)}
-        active = self._active.get(chunk.rows[0].stream)
-        if active is not None and active.begin.pool:
+        if live and (active := self._active[chunk.rows[0].stream]).begin.pool:
             self._pool(active, hidden)
-        else:
+        else:  # of requests that were cancelled, too: another may begin with their caches
             mx.eval(states())
         return {}
 
@@ -184,12 +201,6 @@ class Lead:
         self._scheduler.begin(begin)
         self._advance()
 
-    def _compile(self, begin: Begin) -> None:
-        try:
-            self._later(Compiled(begin, self._grammars.matcher(begin.grammar, begin.stop_tokens)))
-        except NovaError as error:
-            self._later(Compiled(begin, None, str(error)))
-
     def _advance(self) -> None:
         """Send what is to be sent, and behind it what the stages may forget."""
         while (chunk := self._scheduler.next()) is not None:
@@ -207,7 +218,8 @@ class Lead:
         rows = [(row.stream, row.position) for row in sent.chunk.rows]
         width = len(sent.chunk.rows[0].tokens)
         done_ns = time.monotonic_ns()
-        timing = ChunkTiming(rows, width, sent.chunk.prefill, sent.at_ns, done_ns, hops, header.nbytes)
+        nbytes = header.nbytes if header.kind is Kind.HIDDEN else 0
+        timing = ChunkTiming(rows, width, sent.chunk.prefill, sent.at_ns, done_ns, hops, nbytes)
         told: list[Outcome] = []
         for outcome in outcomes:
             active = self._active[outcome.stream]

@@ -11,6 +11,21 @@ from dataclasses import dataclass, field
 
 from nova.wire.messages import Begin
 
+MAX_STREAM = 2**64 - 1
+MAX_TOKEN = 2**32 - 1
+"""What a chunk's row and its tensor can say."""
+
+
+def malformed(begin: Begin) -> str:
+    """Why it is none that could be sent, "" for one that can. Whether the model has its tokens is not known here."""
+    if not 0 < begin.stream <= MAX_STREAM:
+        return f"its stream must be from 1 to {MAX_STREAM}"
+    if not begin.prompt or not 0 <= min(begin.prompt) <= max(begin.prompt) <= MAX_TOKEN:
+        return f"its prompt must be tokens from 0 to {MAX_TOKEN}, at least one"
+    if begin.pool not in ("", "mean", "last"):
+        return f"there is no pool {begin.pool!r}"
+    return "" if begin.pool or begin.max_tokens > 0 else "it asks for no tokens"
+
 
 @dataclass
 class Request:

@@ -72,6 +72,13 @@ class Runner:
 
     def run(self) -> str:
         """Serve until told to stop; returns the reason given. Raises TransportError when the group breaks."""
+        try:
+            return self._serve()
+        finally:
+            if self._lead is not None:
+                self._lead.close()
+
+    def _serve(self) -> str:
         while True:
             match self._next():
                 case Received() as chunk:
