@@ -62,13 +62,15 @@ def fork(layers: Cache, length: int, position: int) -> Cache:
 
 
 class Batch:
-    """The merged caches of a group of requests. `members` are their streams by row, None where one was dropped."""
+    """The merged caches of a group of requests. `members` are their streams by row, None where one was dropped; `used`
+    is for their owner, when they last took part in a chunk."""
 
-    __slots__ = ("group", "layers", "members")
+    __slots__ = ("group", "layers", "members", "used")
 
     def __init__(self, group: int, members: Sequence[int], caches: Sequence[Cache]) -> None:
         self.group = group
         self.members: list[int | None] = list(members)
+        self.used = 0
         self.layers = _merged(caches)
         mx.eval(states(self.layers))
 

@@ -28,6 +28,10 @@ CLEAR_EVERY = 256
 """Chunks after which MLX's freed buffers go. Caches that grow leave some of sizes that are never asked for again; it is
 how often mlx_lm does it."""
 
+UNUSED = 128
+"""Chunks after which a batch that none of them was for is taken apart: its group is no more. It would keep every member
+at the length of the longest. Of `window(stages)` groups each has its turn in far fewer."""
+
 Run = Callable[[mx.array, Cache], mx.array]
 """A stage's layers: hidden state and caches to hidden state, built lazily."""
 
@@ -69,6 +73,8 @@ class Caches:
         for row in header.rows:
             self._check(row)
         self._runs += 1
+        if self._runs % UNUSED == 0:
+            self._take_apart()
         if self._runs % CLEAR_EVERY == 0:
             mx.clear_cache()
         for row in header.rows:
@@ -79,6 +85,7 @@ class Caches:
         if batch is None:
             out = self._one_by_one(streams, hidden, run)
         else:
+            batch.used = self._runs
             self._touched = [batch.layers]
             out = batch.settled(run(hidden, batch.layers))
         for stream in streams:
@@ -105,6 +112,11 @@ class Caches:
         kept = self._kept.pop(stream, None)
         if kept is not None and kept.batch is not None:
             self._leave(kept.batch, stream)
+
+    def _take_apart(self) -> None:
+        for batch in [batch for batch in self._batches.values() if self._runs - batch.used >= UNUSED]:
+            for member in [member for member in batch.members if member is not None]:
+                self._solo(member)
 
     # --- one row ----------------------------------------------------------------------------------------------------
 

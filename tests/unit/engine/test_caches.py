@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
 
 from nova.engine.batches import Cache
-from nova.engine.caches import Caches
+from nova.engine.caches import UNUSED, Caches
 from nova.errors import EngineError, TransportFault
 from nova.wire.rows import RowHead
 from nova.wire.tensor import Flags, Header, Kind, layout
@@ -305,6 +305,23 @@ def test_a_group_of_one_has_plain_caches() -> None:
     caches = grouped()
     caches.run(chunk(1, [RowHead(2, 4)], 1), mx.ones((1, 1, SIZE)), attend)
     assert not caches._batches
+
+
+def test_a_batch_that_no_chunk_is_for_any_more_is_taken_apart() -> None:
+    """Its members have ended in the same chunk and are kept: each would stay as long as the longest."""
+    caches = Caches(two_layers)
+    for stream, length in ((1, 1000), (2, 10), (3, 20)):
+        caches.run(chunk(length, [RowHead(stream, 0, first=True)]), embedded([text(stream, length)]), attend)
+    rows = [RowHead(1, 1000), RowHead(2, 10), RowHead(3, 20)]
+    caches.run(chunk(1, rows, 1), embedded([[1], [2], [3]]), attend)
+    caches.drop([3])
+    for position in range(2 * UNUSED):
+        caches.run(chunk(1, [RowHead(4, position, first=not position)], 2), mx.ones((1, 1, SIZE)), attend)
+        mx.eval(caches.states())
+    caches.drop([4])
+    assert caches.nbytes == 2 * 2 * (1001 + 11) * SIZE * 4
+    out = caches.run(chunk(1, [RowHead(2, 11)]), embedded([[7]]), attend)
+    assert mx.array_equal(out[0], alone([text(2, 10), [2], [7]])[-1])
 
 
 @pytest.mark.parametrize("make", [lambda: [QuantizedKVCache(64, 8)], lambda: [RotatingKVCache(8)]])
