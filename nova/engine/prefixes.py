@@ -19,6 +19,10 @@ Tokens = npt.NDArray[np.int64]
 WORTH = 16
 """Tokens; a shorter common beginning is not worth a copy of the caches."""
 
+BLOCK = 256
+"""Positions; a shorter text counts as many. Its caches are made for them, and the coordinator, which turns bytes into
+the budget, spreads over one block what every text costs."""
+
 
 class Match(NamedTuple):
     """So many first tokens are those of `stream`'s text; (0, 0) for none."""
@@ -45,7 +49,7 @@ class Prefixes:
         self._buckets: dict[bytes, dict[int, Text]] = {}
         """By their first WORTH tokens; shorter texts are in none."""
         self._kept: dict[int, int] = {}
-        """Stream -> positions, least recently used first."""
+        """Stream -> positions that it counts for, least recently used first."""
         self._positions = 0
         self._budget = 0
         self.trimmable = False
@@ -95,14 +99,15 @@ class Prefixes:
         """The request has ended, its caches hold these tokens. Returns the streams that are not or no longer kept."""
         self.forget(stream)
         tokens = np.array(computed, np.int64)
-        if not WORTH <= len(tokens) <= self._budget:
+        size = max(len(tokens), BLOCK)
+        if len(tokens) < WORTH or size > self._budget:
             return [stream]
         gone = self._superseded(tokens) if self.trimmable else []
         for each in gone:
             self.forget(each)
         self._add(stream, Text(tokens, len(tokens), kept=True))
-        self._kept[stream] = len(tokens)
-        self._positions += len(tokens)
+        self._kept[stream] = size
+        self._positions += size
         return gone + self._evict()
 
     def forget(self, stream: int) -> None:

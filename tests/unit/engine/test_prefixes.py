@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova.engine.prefixes import WORTH, Match, Prefixes
+from nova.engine.prefixes import BLOCK, WORTH, Match, Prefixes
 
 NONE = Match()
 TEXT = list(range(100))
@@ -67,17 +67,23 @@ def test_the_last_token_of_a_prompt_is_always_computed() -> None:
 
 
 def test_the_least_recently_used_goes_first_and_a_hit_is_a_use() -> None:
-    one, two, three = [1] * 30, [2] * 30, [3] * 30
-    prefixes = kept(70, s1=one, s2=two)
-    assert find(prefixes, [*one, 5])[0] == Match(1, 30)
+    one, two, three = [1] * 300, [2] * 300, [3] * 300
+    prefixes = kept(700, s1=one, s2=two)
+    assert find(prefixes, [*one, 5])[0] == Match(1, 300)
     assert prefixes.keep(3, three) == [2]
     assert find(prefixes, [*two, 5])[0] == NONE
-    assert prefixes.limit(29, True) == [1, 3]
+    assert prefixes.limit(299, True) == [1, 3]
+
+
+def test_a_short_text_counts_for_the_block_that_its_caches_are_made_for() -> None:
+    prefixes = kept(2 * BLOCK, s1=[1] * 30, s2=[2] * 30)
+    assert prefixes.keep(3, [3] * 30) == [1]
+    assert kept(BLOCK - 1).keep(1, [1] * 30) == [1]
 
 
 def test_what_does_not_fit_or_is_not_worth_it_is_not_kept() -> None:
-    prefixes = kept(50, s1=[1] * 30)
-    assert prefixes.keep(2, [2] * 51) == [2]
+    prefixes = kept(500, s1=[1] * 30)
+    assert prefixes.keep(2, [2] * 501) == [2]
     assert prefixes.keep(3, [1] * (WORTH - 1)) == [3]
     assert find(prefixes, [1] * 31)[0] == Match(1, 30)
 

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from nova.engine.prefixes import BLOCK
 from nova.engine.scheduler import Limits
 from nova.wire.messages import Begin
 from tests.unit.engine.flowshop import FlowShop, begin, text_alone
@@ -22,7 +23,7 @@ class Serving(RuleBasedStateMachine):
 
     @initialize(
         stages=st.integers(1, 4), chunk=st.sampled_from([1, 7, 40, 2048]), least=st.sampled_from([1, 20, 256]),
-        each=st.sampled_from([0.0, 0.1, 1.0]), budget=st.sampled_from([0, 60, 1000]), trimmable=st.booleans(),
+        each=st.sampled_from([0.0, 0.1, 1.0]), budget=st.sampled_from([0, 600, 4000]), trimmable=st.booleans(),
     )  # fmt: skip
     def start(self, stages: int, chunk: int, least: int, each: float, budget: int, trimmable: bool) -> None:
         self.shop = shop(stages, Limits(chunk, least, 2.0), each)
@@ -58,7 +59,7 @@ class Serving(RuleBasedStateMachine):
             self.cancelled.add(stream)
         assert self.shop.scheduler.request(stream) is None or not self.shop.cancel(stream)
 
-    @rule(tokens=st.sampled_from([0, 40, 200, 1000]))
+    @rule(tokens=st.sampled_from([0, 300, 800, 4000]))
     def has_another_budget(self, tokens: int) -> None:
         self.shop.budget(tokens, self.shop.trimmable)
 
@@ -191,7 +192,7 @@ def test_a_second_turn_computes_only_what_it_adds() -> None:
 def kept_and_full_ring() -> FlowShop:
     """Request 1 has ended and is kept; 4 is to continue it, but the ring is full."""
     one = shop(1)
-    one.budget(45)
+    one.budget(BLOCK)
     one.begin(begin(1, PROMPT, 5))
     one.run()
     for stream in (2, 3):
