@@ -38,6 +38,7 @@ class Matcher:
         """`state` is this request's own. `stop` are the tokens that end the text, `foreign` those that would end it
         for the tokenizer but not for this request."""
         self._state = state
+        self._ended = False
         self._stop = list(stop)
         self._foreign = list(foreign)
 
@@ -57,7 +58,8 @@ class Matcher:
 
     def accept(self, token: int) -> None:
         """The token was committed. Raises EngineError when the grammar forbids it, which the mask rules out."""
-        if token in self._stop or self._state.is_error():
+        self._ended = token in self._stop
+        if self._ended or self._state.is_error():
             return
         if not self._state.validate_tokens([token]):
             raise EngineError(f"token {token} was sampled though the grammar forbids it: its mask was not applied")
@@ -65,9 +67,9 @@ class Matcher:
 
     @property
     def over(self) -> bool:
-        """Nothing but the end of the text may follow. Where that shows only in the mask, the mask holds it."""
-        stopped: bool = self._state.is_stopped()
-        return stopped
+        """The end of the text has come, or nothing else may follow. Where that shows only in the mask, the mask holds
+        it."""
+        return self._ended or bool(self._state.is_stopped())
 
     @property
     def error(self) -> str:
@@ -98,7 +100,7 @@ class Grammars:
             compiled, own = self._compiled(grammar)
             # A copy shares nothing that changes, so threads that use two copies do not meet.
             state = compiled.deep_copy()
-        stop = [token for token in stop_tokens if token < own.vocab_size] or own.eos_tokens
+        stop = [token for token in stop_tokens if 0 <= token < own.vocab_size] or own.eos_tokens
         return Matcher(state, stop, [token for token in own.eos_tokens if token not in stop])
 
     def _compile(self, grammar: str) -> tuple[LLMatcher, LLTokenizer]:
