@@ -43,7 +43,7 @@ class ToolUseBlock(Body):
     input: JsonObject
 
 
-Texts = str | Annotated[list[TextBlock], Field(max_length=_MAX_BLOCKS)]
+Texts = str | Annotated[list[TextBlock], Field(fail_fast=True, max_length=_MAX_BLOCKS)]
 
 
 class ToolResultBlock(Body):
@@ -61,12 +61,12 @@ AssistantBlock = Annotated[
 
 class UserMessage(Body):
     role: Literal["user"]
-    content: str | Annotated[list[UserBlock], Field(min_length=1, max_length=_MAX_BLOCKS)]
+    content: str | Annotated[list[UserBlock], Field(fail_fast=True, min_length=1, max_length=_MAX_BLOCKS)]
 
 
 class AssistantMessage(Body):
     role: Literal["assistant"]
-    content: str | Annotated[list[AssistantBlock], Field(max_length=_MAX_BLOCKS)]
+    content: str | Annotated[list[AssistantBlock], Field(fail_fast=True, max_length=_MAX_BLOCKS)]
 
 
 class SystemMessage(Body):
@@ -114,7 +114,7 @@ class Counted(Body):
     model: Name | None = None
     messages: Annotated[
         list[Annotated[UserMessage | AssistantMessage | SystemMessage, Field(discriminator="role")]],
-        Field(min_length=1, max_length=_MAX_MESSAGES),
+        Field(fail_fast=True, min_length=1, max_length=_MAX_MESSAGES),
     ]
     system: Texts | None = None
     tools: list[Tool] | None = Field(None, max_length=_MAX_TOOLS)

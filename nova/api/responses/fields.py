@@ -28,7 +28,7 @@ class RefusalPart(Body):
 
 
 Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
-Content = str | Annotated[list[Part], Field(max_length=_MAX_PARTS)]
+Content = str | Annotated[list[Part], Field(fail_fast=True, max_length=_MAX_PARTS)]
 
 
 class MessageItem(Body):
@@ -54,8 +54,8 @@ class ReasoningItem(Body):
     """Reasoning of an earlier turn; `encrypted_content` is another server's and cannot be read here."""
 
     type: Literal["reasoning"]
-    summary: list[TextPart] = Field([], max_length=_MAX_PARTS)
-    content: list[TextPart] | None = Field(None, max_length=_MAX_PARTS)
+    summary: list[TextPart] = Field([], fail_fast=True, max_length=_MAX_PARTS)
+    content: list[TextPart] | None = Field(None, fail_fast=True, max_length=_MAX_PARTS)
 
 
 def _kind(item: Any) -> str | None:
@@ -109,7 +109,7 @@ class Reasoning(Body):
 class Create(Asked):
     """`background`, `conversation`, `prompt` and `top_logprobs` are refused."""
 
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=_MAX_ITEMS)]
+    input: str | Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=_MAX_ITEMS)]
     instructions: str | None = None
     tools: list[Tool] | None = Field(None, max_length=_MAX_TOOLS)
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None

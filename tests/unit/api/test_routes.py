@@ -5,7 +5,12 @@ from __future__ import annotations
 import httpx
 import openai
 import pytest
+from pydantic import ValidationError
 
+from nova.api.anthropic import fields as anthropic
+from nova.api.openai.chat_body import ChatBody
+from nova.api.openai.fields import Body
+from nova.api.responses import fields as responses
 from tests.unit.api.fake import LIMIT_S, MODEL, FakePort
 
 
@@ -97,6 +102,17 @@ def test_a_body_that_is_no_request_gets_a_400_that_says_why(http: httpx.Client, 
     assert answer.json()["error"]["message"]
     assert "Traceback" not in answer.text
     assert port.asked == []
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [(anthropic.Asked, "messages"), (responses.Create, "input"), (ChatBody, "messages")]
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_list_of_very_many_wrong_things_gets_few_objections(model: type[Body], field: str, inside: bool) -> None:
+    wrong = [{"role": "user", "content": [{}] * 4000}] if inside else [{}]
+    with pytest.raises(ValidationError) as found:
+        model.model_validate({"max_tokens": 1, field: wrong * 50})
+    assert found.value.error_count() < 10
 
 
 @pytest.mark.parametrize(("path", "field"), [("/v1/completions", "logit_bias"), ("/v1/responses", "metadata")])
