@@ -15,7 +15,8 @@ def cost(stage: object, spec: EngineSpec) -> KvCost:
     """Of one request's caches. Nothing is computed for it; an emulated stage's caches take nothing.
 
     n positions take at most `fixed` + n `per_token`: a cache grows in steps, one of which is in `fixed`, and so is a
-    window as a whole. Not counted: a window holds the last piece of a prompt, too, until the chunk behind it.
+    window as a whole. Not counted: a window holds the last piece of a prompt, too, until the chunk behind it;
+    and in the batch of a group every row is as long as the longest, and twice there while members come or go.
     """
     budget = spec.kv_bytes or int(spec.kv_share * free_bytes())
     if not isinstance(stage, StageModel):
