@@ -77,7 +77,9 @@ def for_template(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 
 def tools_for_template(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    return [tool.model_dump(exclude_none=True) for tool in tools]
+    """As the client gave them, without what is left out; schemas may be large and are not copied."""
+    told = [{name: value for name, value in tool.function if value is not None} for tool in tools]
+    return [{"type": "function", "function": one} for one in told]
 
 
 def _message(message: ChatMessage, where: str) -> dict[str, Any]:

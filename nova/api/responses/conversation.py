@@ -59,7 +59,8 @@ def offered(body: Create) -> list[Message]:
 
 
 def _template_tool(tool: Tool) -> Message:
-    return {"type": "function", "function": tool.model_dump(exclude_none=True, exclude={"type"})}
+    told = {name: value for name, value in tool if name != "type" and value is not None}
+    return {"type": "function", "function": told}
 
 
 def _text(content: Content) -> str:

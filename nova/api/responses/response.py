@@ -161,7 +161,7 @@ def _echo(body: Create, sampling: Sampling) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "text": {"format": shape},
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-        "tools": [tool.model_dump() for tool in body.tools or []],
+        "tools": [dict(tool) for tool in body.tools or []],
         "top_p": sampling.top_p,
         "truncation": body.truncation or "disabled",
         "user": body.user,
