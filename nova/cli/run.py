@@ -79,7 +79,7 @@ def make_plan(nodes: int, model: str, split: str, transport: str, settings: list
 
 def check_nodes(profile: Profile, nodes: int) -> None:
     """An emulated model has times for its own stages only. Raises ConfigError."""
-    if nodes != len(profile.split):
+    if not profile.divisible and nodes != len(profile.split):
         told = f"emulated:{profile.name} is made for {len(profile.split)} nodes, not {nodes}"
         raise ConfigError(f"--nodes: {told}; a real model runs over any number")
 

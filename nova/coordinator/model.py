@@ -83,7 +83,7 @@ def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedMo
     created = int(time.time())
     if is_emulated(name):
         profile = find_profile(name)
-        chosen = split or list(profile.split)
+        chosen = split or profile.stages(stages)
         check_split(chosen, profile.layers, stages)
         check_stages(profile, chosen)
         return ServedModel(name, profile.layers, VOCABULARY, UNLIMITED, [], Bytes(), Bytes(), chosen, created)

@@ -186,8 +186,9 @@ class Lead:
             self._scheduler.cancel(stream)
             del self._active[stream]
         outcomes = self._scheduler.landed(sent.chunk, tokens, seconds, over)
+        done_ns = time.monotonic_ns()
         self._advance()  # the reports can wait, the pipeline cannot
-        self._report(sent, header, sampled, outcomes, failed)
+        self._report(sent, header, done_ns, sampled, outcomes, failed)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -212,12 +213,17 @@ class Lead:
             self._emit(Header(layout(Kind.TOKENS, Flags.DROP, 0, "uint32", (0,)), rows), NOTHING)
 
     def _report(
-        self, sent: _Sent, header: Header, sampled: dict[int, Sampled], outcomes: list[Outcome], failed: dict[int, str]
+        self,
+        sent: _Sent,
+        header: Header,
+        done_ns: int,
+        sampled: dict[int, Sampled],
+        outcomes: list[Outcome],
+        failed: dict[int, str],
     ) -> None:
         hops = [(hop.received_ns, hop.waited_us, hop.compute_us) for hop in header.hops]
         rows = [(row.stream, row.position) for row in sent.chunk.rows]
         width = len(sent.chunk.rows[0].tokens)
-        done_ns = time.monotonic_ns()
         nbytes = header.nbytes if header.kind is Kind.HIDDEN else 0
         timing = ChunkTiming(rows, width, sent.chunk.prefill, sent.at_ns, done_ns, hops, nbytes)
         told: list[Outcome] = []

@@ -193,7 +193,8 @@ class Scheduler:
 
     def _piece(self, request: Request) -> int:
         left, limits = request.prefill_left, self._limits
-        if self._groups.streams:
+        short = left < limits.prefill_min and not request.started
+        if self._groups.streams and not short:  # a short one in one piece holds up the others once, and for a moment
             rows, groups = max(self._groups.largest, 1), max(len(self._groups), 1)
             size = throttled(self._costs, rows, groups, limits.tbt_factor, limits.prefill_chunk)
             request.piece = 0

@@ -23,7 +23,9 @@ def load(spec: EngineSpec, home: str, report: Callable[[str], None]) -> Stage:
         report(f"{done >> 20} of {total >> 20} MiB")
 
     folder = locate(spec.model, Path(home))
-    return load_stage(folder, spec.first_layer, spec.last_layer, progress, spec.kv_bits)
+    stage = load_stage(folder, spec.first_layer, spec.last_layer, progress, spec.kv_bits)
+    stage.warm_up()
+    return stage
 
 
 def grammars(spec: EngineSpec, home: str) -> Grammars:

@@ -130,6 +130,20 @@ class StageModel:
             done += _nbytes(module)
             progress(done, total)
 
+    def warm_up(self) -> None:
+        """Compute what serving computes, once, so that no request waits for what is made at its first use."""
+        cache = self.make_cache()
+        for width in (8, 1):
+            tokens = mx.zeros((1, width), mx.uint32)
+            h = self.embed(tokens) if self.owns_embedding else mx.zeros((1, width, self.hidden_size), self._dtype)
+            h = self.run(h, cache)
+            mx.eval(self.head(h) if self.owns_head else h)
+
+    @property
+    def _dtype(self) -> mx.Dtype:
+        found: mx.Dtype = getattr(mx, self.dtype)
+        return found
+
     def _quantised(self, bits: int) -> Cache:
         """This stage's caches with quantised ones where mlx_lm has them: not for windows. Raises ModelError."""
         from mlx_lm.models.cache import KVCache, QuantizedKVCache
@@ -145,7 +159,7 @@ class StageModel:
                 raise ModelError(f"layer {layer}: heads of {sizes} numbers cannot be quantised: set engine.kv_bits = 0")
             caches.append(QuantizedKVCache(groups[0], bits))
         try:
-            self.run(mx.zeros((1, 1, self.hidden_size), getattr(mx, self.dtype)), copy.deepcopy(caches))
+            self.run(mx.zeros((1, 1, self.hidden_size), self._dtype), copy.deepcopy(caches))
         except ValueError as error:
             raise ModelError(f"{one_line(error)}: set engine.kv_bits = 0") from error
         return caches

@@ -21,6 +21,8 @@ HOPE = 1 / 3
 and then measured."""
 SMALLEST_PIECE = 32
 """Tokens; of smaller pieces the stages' overlap gains little, and their times do not show what sending costs."""
+CERTAIN = 3
+"""Decode chunks of a size that tell what it costs. Groups make more steps than that before they are divided anew."""
 LEAST_PREFILL = 3
 """Tokens of a prompt that go round in each cycle, however slow they make the others. On every profile of
 `nova.plan.profiles` three positions take at most 1.9 times one, so that over two stages or more tokens still come at
@@ -34,7 +36,7 @@ class Costs:
 
     def __init__(self, stages: int) -> None:
         self.stages = stages
-        self._decode = Curve()
+        self._decode = Curve(CERTAIN)
         self._prefill = Curve()
 
     @property
@@ -85,9 +87,8 @@ def micro_batches(costs: Costs, streams: int, most: int, present: int = 0) -> in
         return min(most, costs.stages)
     rates = {groups: decode_rate(costs, streams, groups) for groups in range(1, most + 1)}
     best = max(rates.values())
-    if present in rates and rates[present] * (1 + GAIN) >= best:
-        return present
-    return next(groups for groups, rate in rates.items() if rate * (1 + TIE) >= best)
+    enough = rates[present] if present in rates and rates[present] * (1 + GAIN) >= best else best / (1 + TIE)
+    return next(groups for groups, rate in rates.items() if rate >= enough)
 
 
 def prefill_chunk(costs: Costs, tokens: int, least: int, most: int) -> int:

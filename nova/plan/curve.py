@@ -15,9 +15,14 @@ FIXED_SHARE = 0.1
 
 
 class Curve:
-    """Seconds per stage over positions: the medians of what was seen, lines between them."""
+    """Seconds per stage over positions: the medians of what was seen, lines between them.
 
-    def __init__(self) -> None:
+    A size that was seen less than `certain` times counts for no more than the others would have it: its one sample may
+    be that of a bad moment, and a size that looks bad is not tried again.
+    """
+
+    def __init__(self, certain: int = 1) -> None:
+        self._certain = certain
         self._seen: dict[int, tuple[int, deque[tuple[int, Sequence[float]]]]] = {}
         """Bucket -> (when it was seen last, its samples), least recently seen first."""
         self._buckets: list[int] = []
@@ -39,13 +44,15 @@ class Curve:
         _, samples = self._seen.pop(bucket, (0, deque(maxlen=SAMPLES)))
         samples.append((positions, seconds))
         self._seen[bucket] = (self._count, samples)
+        self._drop(bucket)
+        size = sum(size for size, _ in samples) / len(samples)
+        medians = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
+        if len(samples) < self._certain and self._sizes:
+            medians = list(map(min, medians, self.at(positions)))
         at = bisect_left(self._buckets, bucket)
-        if at == len(self._buckets) or self._buckets[at] != bucket:
-            self._buckets.insert(at, bucket)
-            self._sizes.insert(at, 0.0)
-            self._seconds.insert(at, [])
-        self._sizes[at] = sum(size for size, _ in samples) / len(samples)
-        self._seconds[at] = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
+        self._buckets.insert(at, bucket)
+        self._sizes.insert(at, size)
+        self._seconds.insert(at, medians)
         self._forget()
 
     def at(self, positions: int, share: float = 1.0) -> list[float]:
@@ -70,7 +77,11 @@ class Curve:
         bucket, (when, _) = next(iter(self._seen.items()))
         if when < self._count - FORGOTTEN_AFTER:
             del self._seen[bucket]
-            at = bisect_left(self._buckets, bucket)
+            self._drop(bucket)
+
+    def _drop(self, bucket: int) -> None:
+        at = bisect_left(self._buckets, bucket)
+        if at < len(self._buckets) and self._buckets[at] == bucket:
             del self._buckets[at], self._sizes[at], self._seconds[at]
 
 

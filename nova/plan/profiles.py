@@ -75,22 +75,22 @@ PROFILES = {
             "NovaMLX status report, 2026-05-16: M4 Max and M4 over Thunderbolt 4, split 58/8, 16 KB hidden state",
         ),
         Profile(
-            "m5dense", (60.0,), (48,), 8192,
+            "m5dense", (76.4,), (48,), 8192,
             "ml-explore/mlx pull request 3791: 70B 4-bit on an M5 Max, 76.4 ms at 1 position, 85.0 at 3, 108.2 at 5, "
-            "167.9 at 8, 294.6 at 12, 296 at 16; the other widths and 60 ms for 48 layers are assumed",
+            "167.9 at 8, 294.6 at 12, 296 at 16; the other widths and 48 layers are assumed",
             ((1, 1.0), (2, 1.05), (3, 1.11), (4, 1.26), (5, 1.42), (6, 1.65), (8, 2.2), (12, 3.86), (16, 3.87)), True,
         ),
         Profile(
-            "m4dense", (60.0,), (48,), 8192,
+            "m4dense", (76.4,), (48,), 8192,
             "ml-explore/mlx issue 3839, qmv_wide on an M4 Pro: 1.03-1.25 at 2 positions, 1.22-1.48 at 3, 1.14-1.57 at "
-            "4, 1.47-2.07 at 6, 1.73-2.69 at 8; values inside these ranges, proportional from 8 on, and 60 ms for 48 "
-            "layers are assumed",
+            "4, 1.47-2.07 at 6, 1.73-2.69 at 8; values inside these ranges, proportional from 8 on, and m5dense's time "
+            "for one position are assumed",
             ((1, 1.0), (2, 1.15), (3, 1.365), (4, 1.45), (6, 1.95), (8, 2.4)), True,
         ),
         Profile(
-            "moe", (60.0,), (48,), 8192,
+            "moe", (76.4,), (48,), 8192,
             "vllm-mlx issue 763, a 30B-A3B model: 8.47 ms at 1 position, 13.49 at 2, 15.64 at 3, 20.67 at 5, 28.13 at "
-            "8; 4 and 6, proportional from 8 on, and 60 ms for 48 layers are assumed",
+            "8; 4 and 6, proportional from 8 on, and m5dense's time for one position are assumed",
             ((1, 1.0), (2, 1.593), (3, 1.847), (4, 2.15), (5, 2.44), (6, 2.75), (8, 3.321)), True,
         ),
     )

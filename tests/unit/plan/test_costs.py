@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.plan.costs import (
+    CERTAIN,
     LEAST_PREFILL,
     SMALLEST_PIECE,
     Costs,
@@ -21,12 +22,17 @@ from nova.plan.curve import FORGOTTEN_AFTER
 
 
 def costs(stages: int = 2, decode: dict[int, float] | None = None, prefill: dict[int, float] | None = None) -> Costs:
-    """Points that are the same on every stage."""
+    """Points that are the same on every stage, seen often enough to be believed."""
     made = Costs(stages)
     for kind, points in ((False, decode), (True, prefill)):
         for positions, seconds in (points or {}).items():
-            made.saw(kind, positions, [seconds] * stages)
+            saw(made, positions, [seconds] * stages, kind)
     return made
+
+
+def saw(made: Costs, positions: int, seconds: list[float], prefill: bool = False) -> None:
+    for _ in range(CERTAIN):
+        made.saw(prefill, positions, seconds)
 
 
 def test_known_points_are_met_and_between_them_are_lines() -> None:
@@ -36,19 +42,29 @@ def test_known_points_are_met_and_between_them_are_lines() -> None:
 
 def test_each_stage_has_its_own_curve() -> None:
     made = Costs(2)
-    made.saw(False, 1, [1.0, 5.0])
-    made.saw(False, 3, [2.0, 5.0])
+    saw(made, 1, [1.0, 5.0])
+    saw(made, 3, [2.0, 5.0])
     assert made.decode(2) == [1.5, 5.0]
 
 
 def test_one_slow_sample_does_not_count_once_there_is_another() -> None:
-    made = costs(decode={2: 9.0})
+    made = Costs(2)
+    made.saw(False, 2, [9.0, 9.0])
     made.saw(False, 2, [1.0, 1.0])
     assert made.decode(2) == [1.0, 1.0]
     for _ in range(20):
         made.saw(False, 2, [3.0, 3.0])
     made.saw(False, 2, [50.0, 50.0])
     assert made.decode(2) == [3.0, 3.0]
+
+
+def test_a_size_that_looked_bad_once_is_tried_again() -> None:
+    made = costs(2, {1: 1.0, 2: 1.1})
+    made.saw(False, 4, [9.0, 9.0])  # the first chunk of a size, when kernels and buffers are made for it
+    assert micro_batches(made, 8, 3) == 2
+    for _ in range(CERTAIN):
+        made.saw(False, 4, [9.0, 9.0])
+    assert micro_batches(made, 8, 3) == 3, "it is bad indeed"
 
 
 def test_beyond_the_last_point_it_goes_on_neither_falling_nor_steeper_than_proportional() -> None:
@@ -115,13 +131,15 @@ def test_the_number_of_groups_stays_unless_another_gains_enough() -> None:
     assert micro_batches(even, 4, 3, present=1) == 2, "one group leaves a stage idle"
     flat = costs(1, {1: 1.0, 2: 2.0, 4: 3.92})
     assert micro_batches(flat, 4, 2) == 1
-    assert micro_batches(flat, 4, 2, present=2) == 2
+    assert micro_batches(flat, 4, 2, present=2) == 1, "fewer that are as good"
+    steep = costs(1, {1: 1.0, 2: 1.97, 4: 4.0})
+    assert micro_batches(steep, 4, 2, present=1) == 1, "more that are not much better"
 
 
 def test_a_larger_group_than_any_seen_is_tried_when_it_may_be_better() -> None:
     made = costs(3, {1: 1.0, 2: 1.6})
     assert micro_batches(made, 8, 4, present=4) == 3, "groups of three, whose cost nobody knows"
-    made.saw(False, 3, [2.4] * 3)
+    saw(made, 3, [2.4] * 3)
     assert micro_batches(made, 8, 4, present=3) == 4
 
 
