@@ -63,6 +63,10 @@ class Scheduler:
     def __init__(self, stages: int, costs: Costs, limits: Limits) -> None:
         self.under_way = 0
         """Chunks that were sent and have not landed."""
+        self._reading = 0
+        """Prefill chunks among them."""
+        self._beside: deque[int] = deque()
+        """How many of these there were when each chunk under way was sent."""
         self._window = window(stages)
         self._costs = costs
         self._limits = limits
@@ -121,7 +125,10 @@ class Scheduler:
             chunk = self._prefill() or self._decode()
         else:
             chunk = self._decode() or self._prefill() or self._decode()  # a look at prefill may find all computed
-        self.under_way += chunk is not None
+        if chunk is not None:
+            self.under_way += 1
+            self._reading += chunk.prefill
+            self._beside.append(self._reading)
         return chunk
 
     def dropped(self) -> list[int]:
@@ -136,7 +143,9 @@ class Scheduler:
         """The oldest chunk under way has crossed all stages, which took each so many seconds of computing. `sampled`
         has the token of each request of a decode chunk; nothing can follow it in the texts that are `over`."""
         self.under_way -= 1
-        self._costs.saw(chunk.prefill, len(chunk.rows) * len(chunk.rows[0].tokens), seconds)
+        disturbed = bool(self._beside.popleft() or self._reading)
+        self._reading -= chunk.prefill
+        self._costs.saw(chunk.prefill, len(chunk.rows) * len(chunk.rows[0].tokens), seconds, disturbed)
         if not chunk.prefill:
             self._groups.landed(chunk.group)
         outcomes = []

@@ -52,9 +52,10 @@ class Costs:
     def widest_prefill(self) -> float:
         return self._prefill.widest
 
-    def saw(self, prefill: bool, positions: int, seconds: Sequence[float]) -> None:
-        """A chunk of so many positions (rows times width) took so many seconds on each stage."""
-        (self._prefill if prefill else self._decode).saw(positions, tuple(seconds))
+    def saw(self, prefill: bool, positions: int, seconds: Sequence[float], disturbed: bool = False) -> None:
+        """A chunk of so many positions (rows times width) took so many seconds on each stage. A decode chunk is
+        `disturbed` that had a prefill chunk beside it: stages on one machine take memory bandwidth from each other."""
+        (self._prefill if prefill else self._decode).saw(positions, tuple(seconds), disturbed and not prefill)
 
     def decode(self, rows: int, share: float = 1.0) -> list[float]:
         """T_i of a decode chunk. `share` of the slope known is taken for sizes larger than any that was seen."""

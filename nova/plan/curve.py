@@ -17,8 +17,8 @@ FIXED_SHARE = 0.1
 class Curve:
     """Seconds per stage over positions: the medians of what was seen, lines between them.
 
-    A size that was seen less than `certain` times counts for no more than the others would have it: its one sample may
-    be that of a bad moment, and a size that looks bad is not tried again.
+    A size that was seen less than `certain` times undisturbed counts for no more than the others would have it: its one
+    sample may be that of a bad moment, and a size that looks bad is not tried again.
     """
 
     def __init__(self, certain: int = 1) -> None:
@@ -29,6 +29,8 @@ class Curve:
         self._sizes: list[float] = []
         self._seconds: list[list[float]] = []
         self._count = 0
+        self._disturbed: frozenset[int] = frozenset()
+        """Buckets with nothing but a disturbed sample."""
 
     def __len__(self) -> int:
         """Points that are known."""
@@ -38,16 +40,21 @@ class Curve:
     def widest(self) -> float:
         return self._sizes[-1] if self._sizes else 0.0
 
-    def saw(self, positions: int, seconds: Sequence[float]) -> None:
+    def saw(self, positions: int, seconds: Sequence[float], disturbed: bool = False) -> None:
+        """A `disturbed` sample stands in until there is another one."""
         self._count += 1
         bucket = _bucket(positions)
         _, samples = self._seen.pop(bucket, (0, deque(maxlen=SAMPLES)))
-        samples.append((positions, seconds))
+        if not samples or not disturbed:
+            if bucket in self._disturbed:
+                samples.clear()
+            samples.append((positions, seconds))
+            self._disturbed = self._disturbed | {bucket} if disturbed else self._disturbed - {bucket}
         self._seen[bucket] = (self._count, samples)
         self._drop(bucket)
         size = sum(size for size, _ in samples) / len(samples)
         medians = [_median(each) for each in zip(*(times for _, times in samples), strict=True)]
-        if len(samples) < self._certain and self._sizes:
+        if (len(samples) < self._certain or bucket in self._disturbed) and self._sizes:
             medians = list(map(min, medians, self.at(positions)))
         at = bisect_left(self._buckets, bucket)
         self._buckets.insert(at, bucket)

@@ -67,6 +67,16 @@ def test_a_size_that_looked_bad_once_is_tried_again() -> None:
     assert micro_batches(made, 8, 3) == 3, "it is bad indeed"
 
 
+def test_what_a_prefill_chunk_disturbed_stands_in_until_there_is_better() -> None:
+    made = Costs(2)
+    made.saw(False, 4, [9.0, 9.0], disturbed=True)
+    assert made.decode(4) == [9.0, 9.0]
+    made.saw(False, 4, [2.0, 2.0])
+    for _ in range(9):
+        made.saw(False, 4, [9.0, 9.0], disturbed=True)
+    assert made.decode(4) == [2.0, 2.0]
+
+
 def test_beyond_the_last_point_it_goes_on_neither_falling_nor_steeper_than_proportional() -> None:
     assert costs(decode={1: 1.0, 4: 2.5, 8: 4.5}).decode(12)[0] == pytest.approx(6.5)
     assert costs(decode={4: 3.0, 8: 2.0}).decode(16)[0] == 2.0
