@@ -79,7 +79,7 @@ class Scheduler:
         """Requests that sent nothing yet -> the running one that is computing their beginning."""
         self._forks: dict[int, int] = {}
         """Requests that are to continue a stream's caches, and whose first row has not been sent -> that stream."""
-        self._groups = Groups(costs, self._window)
+        self._groups = Groups(costs, self._window, lambda stream: self._requests[stream].sent)
         self._decoded = 0
         """Decode chunks sent since the last prefill chunk."""
         self._prefixes = Prefixes()

@@ -14,7 +14,7 @@ from nova.wire.rows import MAX_ROWS
 
 def groups(stages: int) -> Groups:
     """With nothing measured, one group for each stage."""
-    return Groups(Costs(stages), stages + 1)
+    return Groups(Costs(stages), stages + 1, lambda _: 0)
 
 
 def started(made: Groups) -> list[tuple[int, list[int]]]:
