@@ -94,7 +94,7 @@ class Groups:
 
     def _quota(self, group: int, target: int) -> int:
         """As even as can be: where the division leaves a rest, so many groups have one more."""
-        base, rest = divmod(self.streams, max(target, len(self._members)))
+        base, rest = divmod(self.streams, target)
         larger = sum(len(members) > base for other, members in self._members.items() if other != group)
         return min(base + (larger < rest), MAX_ROWS)
 
@@ -143,19 +143,18 @@ class Groups:
     def _give_up(self, group: int, target: int) -> None:
         """Back to the pool with those who are over the group's bound or its share, if there is another place for
         them: else they would only come back."""
-        members, quota = self._members[group], self._quota(group, target)
-        gone = self._misfits(members)
-        if len(self._members) >= self._most:
-            gone = self._housed(gone, group)
-        late = [stream for stream in members if stream not in gone][quota:]
+        members = self._members[group]
+        late = members[self._quota(group, target) :]
         if len(self._members) >= target:
-            quotas = {other: self._quota(other, target) for other in self._members}
-            late = self._housed(late, group, quotas)
-        for stream in [each for each in members if each in gone or each in late]:
+            late = self._housed(late, group, {other: self._quota(other, target) for other in self._members})
+        misfits = self._misfits([stream for stream in members if stream not in late])
+        if len(self._members) >= self._most:
+            misfits = self._housed(misfits, group)
+        for stream in [each for each in members if each in late or each in misfits]:
             self._move(stream, 0)
 
     def _misfits(self, members: Sequence[int]) -> list[int]:
-        """Those without whom the batch is within its bound. It can be over it when others have left."""
+        """Those without whom the batch is within its bound. It can be over it when others have left, or leave."""
         if not self._size(members).excess:
             return []
         size, misfits = Size(), []

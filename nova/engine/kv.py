@@ -16,7 +16,9 @@ def cost(stage: object, spec: EngineSpec) -> KvCost:
 
     n positions take at most `fixed` + n `per_token`: a cache grows in steps, one of which is in `fixed`, and so is a
     window as a whole. Not counted: a window holds the last piece of a prompt, too, until the chunk behind it;
-    and in the batch of a group every row is as long as the longest, and twice there while members come or go.
+    and the batch of a group is padded to its longest row, which takes up to `WASTE` times what its rows would alone
+    and `SLACK` positions more (`engine/padding.py`; over that only when no more groups may be), and is there twice
+    while members come or go.
     """
     budget = spec.kv_bytes or int(spec.kv_share * free_bytes())
     if not isinstance(stage, StageModel):

@@ -1,20 +1,36 @@
-"""Who decodes with whom: even groups, nobody moved without need, nobody overtaken for ever."""
+"""Who decodes with whom: even groups, little padding, nobody moved without need, nobody overtaken for ever."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nova.engine.groups import Groups
+from nova.engine.padding import SLACK, STEP, WASTE, Size
 from nova.plan.costs import Costs
 from nova.wire.rows import MAX_ROWS
 
 
-def groups(stages: int) -> Groups:
+def groups(stages: int, lengths: Mapping[int, int] | None = None) -> Groups:
     """With nothing measured, one group for each stage."""
-    return Groups(Costs(stages), stages + 1, lambda _: 0)
+    return Groups(Costs(stages), stages + 1, lengths.__getitem__ if lengths else lambda _: 0)
+
+
+def of(lengths: dict[int, int], stages: int) -> Groups:
+    """All have joined, in this order."""
+    made = groups(stages, lengths)
+    for stream in lengths:
+        made.join(stream)
+    return made
+
+
+def over_bound(lengths: list[int]) -> bool:
+    """Whether padding takes too much, said another way than the code says it."""
+    room = [length + STEP for length in lengths]
+    return len(room) * max(room) > WASTE * sum(room) + SLACK
 
 
 def started(made: Groups) -> list[tuple[int, list[int]]]:
@@ -115,3 +131,114 @@ def test_everybody_is_in_one_group_and_steps_again(stages: int, events: list[tup
     sizes = [len(members) for _, members in flying]
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
     assert len(sizes) == min(stages, len(alive))
+
+
+def test_a_long_text_does_not_pad_seven_short_ones() -> None:
+    lengths = {1: 8000} | dict.fromkeys(range(2, 9), 50)
+    made = of(lengths, 1)
+    chunks = dict(started(made))
+    assert chunks == {1: [1, 2], 2: [3, 4, 5, 6, 7, 8]}, "two are within it whatever their lengths"
+    alone = sum(-(-length // STEP) * STEP for length in lengths.values())
+    padded = sum(len(rows) * (max(lengths[row] for row in rows) + STEP) for rows in chunks.values())
+    assert padded <= WASTE * alone + 2 * SLACK
+
+
+def test_lengths_that_are_near_each_other_do_not_make_more_groups() -> None:
+    made = of({stream: 3000 + 500 * (stream % 4) for stream in range(1, 17)}, 2)
+    assert [len(rows) for _, rows in started(made)] == [8, 8]
+    made = of({stream: 25 * stream for stream in range(1, 21)}, 1)
+    assert [len(rows) for _, rows in started(made)] == [20], "short ones all the more"
+
+
+def test_streams_that_fit_overtake_one_that_does_not() -> None:
+    made = of({1: 50, 2: 50, 3: 50, 4: 9000, 5: 50}, 1)
+    assert started(made) == [(1, [1, 2, 3, 5]), (2, [4])]
+
+
+def test_an_extra_group_stays_as_long_as_lengths_need_it_and_goes_with_the_need() -> None:
+    lengths = {1: 8000} | dict.fromkeys(range(2, 9), 50)
+    made = of(lengths, 1)
+    before = started(made)
+    for _ in range(5):
+        for group, _ in before:
+            made.landed(group)
+        assert started(made) == before, "nobody is moved without need"
+    made.leave(1)
+    made.landed(1)
+    made.landed(2)
+    assert started(made) == [(2, [3, 4, 5, 6, 7, 8, 2])]
+
+
+def test_with_all_groups_there_it_joins_where_the_least_is_wasted() -> None:
+    lengths = {1: 50, 2: 50, 3: 50, 4: 20_000, 5: 20_000}
+    made = of(lengths, 1)
+    assert started(made) == [(1, [1, 2, 3]), (2, [4, 5])]
+    lengths[6] = 200_000
+    made.join(6)
+    for _ in range(3):
+        made.landed(1)
+        made.landed(2)
+        assert started(made) == [(1, [1, 2, 3]), (2, [4, 5, 6])], "over the bound by less than in the other"
+    made.leave(1)
+    made.leave(2)
+    made.leave(3)
+    made.landed(1)
+    made.landed(2)
+    assert started(made) == [(2, [4, 5]), (3, [6])], "with a place free, the bound holds again"
+
+
+def test_a_batch_that_those_who_left_have_put_over_its_bound_is_divided() -> None:
+    lengths = {1: 8000, 2: 8000, 3: 8000, 4: 50, 5: 50}
+    made = of(lengths, 1)
+    assert started(made) == [(1, [1, 2, 3, 4, 5])]
+    made.leave(1)
+    made.leave(2)
+    made.landed(1)
+    assert started(made) == [(1, [3, 4]), (2, [5])]
+
+
+LENGTHS = st.sampled_from([1, 40, 700, 3000, 20_000, 150_000])
+
+
+@given(st.lists(LENGTHS, min_size=1, max_size=30), st.integers(0, 400))
+def test_a_batch_within_its_bound_stays_there_as_its_members_grow(lengths: list[int], steps: int) -> None:
+    size, grown = Size.of(lengths), Size.of([length + steps for length in lengths])
+    assert (size.excess > 0) == over_bound(lengths)
+    assert grown.excess <= size.excess
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from(["join", "join", "leave", "land"]), st.integers(0, 99), LENGTHS), max_size=60),
+)
+def test_padding_is_bounded_while_there_can_be_another_group_and_nobody_starves(
+    stages: int, events: list[tuple[str, int, int]]
+) -> None:
+    lengths = {0: 0}
+    made = groups(stages, lengths)
+    alive: dict[int, int] = {}
+    """Stream -> chunks that have started since its last one."""
+    flying: deque[tuple[int, list[int]]] = deque()
+    for event, which, length in [*events, *[("land", 0, 0)] * (12 * (stages + 1))]:
+        if event == "join":
+            stream = len(lengths)
+            lengths[stream], alive[stream] = length, 0
+            made.join(stream)
+        elif event == "leave" and alive:
+            stream = sorted(alive)[which % len(alive)]
+            del alive[stream]
+            made.leave(stream)
+        elif event == "land" and flying:
+            made.landed(flying.popleft()[0])
+        for group, rows in started(made):
+            flying.append((group, rows))
+            assert len(made) == stages + 1 or not over_bound([lengths[row] for row in rows])
+            alive = {stream: chunks + 1 for stream, chunks in alive.items()} | dict.fromkeys(rows, 0)
+            for row in rows:
+                lengths[row] += 1
+        members = [row for _, rows in flying for row in rows if row in alive]
+        assert len(members) == len(set(members))
+        assert len({group for group, _ in flying}) == len(flying) <= stages + 1
+        assert bool(alive) <= bool(flying)
+        assert max(alive.values(), default=0) <= 12 * (stages + 1), "it has been passed over for too long"
+    assert sorted(row for _, rows in flying for row in rows) == sorted(alive), "all have their places"
