@@ -145,7 +145,9 @@ class Groups:
         them: else they would only come back."""
         members = self._members[group]
         late = members[self._quota(group, target) :]
-        if len(self._members) >= target:
+        if len(self._members) > target:
+            late = []  # who would go to a group that is one too many might meet its members on their way back
+        elif len(self._members) == target:
             late = self._housed(late, group, {other: self._quota(other, target) for other in self._members})
         misfits = self._misfits([stream for stream in members if stream not in late])
         if len(self._members) >= self._most:

@@ -232,6 +232,17 @@ def test_members_stay_in_their_group_and_whoever_comes_fills_the_smaller_one() -
     assert all(after[group][:2] == members for group, members in before.items())
 
 
+def test_a_long_text_decodes_apart_from_many_short_ones() -> None:
+    one = FlowShop([lambda n: 1 + n / 1000], texts=False)
+    one.begin(begin(1, [9] * 8000, 900))
+    for stream in range(2, 9):
+        one.begin(begin(stream, [stream] * 50, 900))
+    one.run(until=lambda: all(len(one.told.get(stream, [])) >= 20 for stream in range(1, 9)))
+    last = dict(groups(one)[-2:])
+    assert sorted(row for rows in last.values() for row in rows) == list(range(1, 9))
+    assert all(len(rows) <= 2 for rows in last.values() if 1 in rows)
+
+
 def test_what_a_cancelled_request_has_under_way_still_counts() -> None:
     one = shop(1)
     one.begin(begin(1, PROMPT, 3))
