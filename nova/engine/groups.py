@@ -173,8 +173,7 @@ class Groups:
         if not streams:
             return []
         sizes = {other: self._size(members) for other, members in self._members.items() if other != group}
-        limits = rows or dict.fromkeys(sizes, MAX_ROWS)
-        housed = []
+        limits, housed = rows or dict.fromkeys(sizes, MAX_ROWS), []
         for stream in streams:
             length = self._length(stream)
             place = next((other for other, size in sizes.items() if size.takes(length, limits[other])), None)
