@@ -68,6 +68,7 @@ def test_a_killed_rank_is_not_seen_by_a_receive_that_waits_for_it() -> None:
         assert waiting.poll() is None
 
 
+@pytest.mark.alone  # looks at its connections in the moment in which they stand
 def test_ranks_of_several_machines_connect_within_the_network_of_their_addresses() -> None:
     with ranks("close", over_tcp=True) as all_ranks:
         assert gather(all_ranks) == ["joined", "joined"]
