@@ -9,8 +9,8 @@ from typing import Protocol
 
 from nova.api.ask import choices
 from nova.api.output import Part, Splitter, Text
-from nova.api.port import Chat, Port, Prompt
 from nova.api.tools import ForcedCall
+from nova.coordinator.port import Chat, Port, Prompt
 from nova.model.dialect import Dialect
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 

@@ -17,8 +17,8 @@ from nova.api import anthropic, health, responses
 from nova.api.errors import ApiError, invalid
 from nova.api.gate import Door, Gate, error_response
 from nova.api.openai.routers import routers
-from nova.api.port import Port
 from nova.config.schema import Api
+from nova.coordinator.port import Port
 from nova.errors import ModelError
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from nova.api.errors import ApiError, refusal
-from nova.api.port import Event, ModelFacts, Port
+from nova.coordinator.port import Event, ModelFacts, Port
 from nova.wire.requests import Failed, Generate
 from nova.wire.work import Sampling
 

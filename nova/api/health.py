@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 
-from nova.api.port import Port
+from nova.coordinator.port import Port
 
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -14,9 +14,9 @@ import uvicorn
 from nova.api import spans
 from nova.api.app import make_app
 from nova.api.gate import Gate
-from nova.api.port import Port
 from nova.api.spanned import SpannedPort
 from nova.config.schema import Api
+from nova.coordinator.port import Port
 from nova.errors import ConfigError
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from nova.api.port import Chat, Event, ModelFacts, Port, Prompt
 from nova.api.spans import Spans
+from nova.coordinator.port import Chat, Event, ModelFacts, Port, Prompt
 from nova.wire.requests import Completed, Failed, Generate, StatusReply
 
 

@@ -15,8 +15,8 @@ from nova.api.anthropic.fields import (
     UserBlock,
 )
 from nova.api.errors import invalid
-from nova.api.port import Chat
 from nova.api.turns import Message, Turns
+from nova.coordinator.port import Chat
 from nova.model.dialect import Dialect
 
 

@@ -21,7 +21,7 @@ from nova.api.errors import ANTHROPIC, invalid
 from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.grammar import of_schema
-from nova.api.port import ModelFacts, Port, Prompt
+from nova.coordinator.port import ModelFacts, Port, Prompt
 from nova.ids import new_request_id
 from nova.wire.requests import Generate
 

@@ -19,7 +19,7 @@ from nova.api.openai.chat_body import ChatBody
 from nova.api.openai.choice import Choice, Delta
 from nova.api.openai.frame import DONE, Frame, usage
 from nova.api.openai.logprobs import TokenTexts
-from nova.api.port import Port
+from nova.coordinator.port import Port
 from nova.wire.requests import Accepted, Completed, Generate, Piece
 
 

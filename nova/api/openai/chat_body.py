@@ -18,7 +18,7 @@ from nova.api.openai.messages import (
     for_template,
     tools_for_template,
 )
-from nova.api.port import Chat
+from nova.coordinator.port import Chat
 
 
 class ChatBody(Sampled):

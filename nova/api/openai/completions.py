@@ -20,7 +20,7 @@ from nova.api.openai.choice import FINISH
 from nova.api.openai.fields import MAX_CHOICES, Sampled, TokenIds
 from nova.api.openai.frame import DONE, Frame, usage
 from nova.api.openai.logprobs import TokenTexts, completion
-from nova.api.port import Port
+from nova.coordinator.port import Port
 from nova.wire.requests import Completed, Generate, Piece
 
 Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_CHOICES)]

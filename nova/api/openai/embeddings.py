@@ -18,7 +18,7 @@ from nova.api.gate import Gate
 from nova.api.openai.answers import REFUSALS, EmbeddingList
 from nova.api.openai.completions import as_tokens
 from nova.api.openai.fields import Asked, TokenIds
-from nova.api.port import Port
+from nova.coordinator.port import Port
 from nova.ids import new_request_id
 from nova.wire.requests import Embedded, Generate
 from nova.wire.work import Sampling

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nova.api.ask import sampling, seeds
 from nova.api.gate import Gate
-from nova.api.port import ModelFacts
+from nova.coordinator.port import ModelFacts
 from nova.ids import new_request_id
 from nova.wire.requests import Generate
 

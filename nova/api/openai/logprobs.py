@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nova.api.port import Port
+from nova.coordinator.port import Port
 from nova.wire.work import TokenLogprob
 
 _LEAST = -9999.0

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from nova.api.ask import served
 from nova.api.openai.answers import REFUSALS, Model, ModelList
-from nova.api.port import ModelFacts, Port
+from nova.coordinator.port import ModelFacts, Port
 
 
 def router(port: Port) -> APIRouter:

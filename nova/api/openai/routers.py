@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from nova.api.gate import Gate
 from nova.api.openai import chat, completions, embeddings, models, tokens
-from nova.api.port import Port
+from nova.coordinator.port import Port
 
 
 def routers(port: Port, gate: Gate) -> Iterator[APIRouter]:

@@ -10,7 +10,7 @@ from nova.api.errors import invalid
 from nova.api.openai.answers import REFUSALS, Tokens, TokensText
 from nova.api.openai.fields import Asked, JsonObject, TokenIds
 from nova.api.openai.messages import Messages, Tools, for_template, tools_for_template
-from nova.api.port import Chat, Port
+from nova.coordinator.port import Chat, Port
 
 
 class TokenizeBody(Asked):

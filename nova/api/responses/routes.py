@@ -20,12 +20,12 @@ from nova.api.errors import ApiError, invalid
 from nova.api.events import STREAMED, EventStream
 from nova.api.gate import Gate
 from nova.api.openai.answers import REFUSALS
-from nova.api.port import Chat, Port
 from nova.api.responses.answers import Deleted, ResponseDocument
 from nova.api.responses.conversation import messages, offered, with_answer, with_instructions
 from nova.api.responses.fields import Create, NamedTool
 from nova.api.responses.response import Response
 from nova.api.responses.store import Store, Stored
+from nova.coordinator.port import Chat, Port
 from nova.ids import new_request_id
 from nova.model.dialect import Dialect
 from nova.wire.requests import Generate

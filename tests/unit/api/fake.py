@@ -11,9 +11,9 @@ from threading import Semaphore, Thread
 
 import numpy as np
 
-from nova.api.port import Chat, Event, ModelFacts, Prompt
 from nova.api.server import Server
 from nova.config.schema import Api
+from nova.coordinator.port import Chat, Event, ModelFacts, Prompt
 from nova.errors import ModelError
 from nova.model.dialect import Dialect
 from nova.wire.requests import Accepted, Completed, Embedded, Failed, Generate, Piece, StatusReply

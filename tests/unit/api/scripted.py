@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nova.api.port import Event
+from nova.coordinator.port import Event
 from nova.model.dialect import Call, Dialect
 from nova.wire.requests import Accepted, Completed, Failed, Generate, Piece
 from tests.unit.api.fake import FakePort, served

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nova.api.ask import choices, sampling, seeds, served
 from nova.api.errors import ApiError
-from nova.api.port import Event
+from nova.coordinator.port import Event
 from nova.wire.requests import Completed, Failed, Generate, Piece
 from nova.wire.work import Sampling
 from tests.unit.api.fake import LIMIT_S, MODEL, FakePort

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import aclosing
 from typing import cast
 
-from nova.api.port import Event
 from nova.api.spanned import SpannedPort
 from nova.api.spans import Spans
+from nova.coordinator.port import Event
 from nova.wire.requests import Completed, Failed, Generate
 from nova.wire.work import Sampling
 from tests.unit.api.fake import MODEL, FakePort
