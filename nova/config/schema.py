@@ -74,9 +74,9 @@ class Engine(Section, frozen=True):
     ] = 0.25
     max_tensor_bytes: Annotated[int, Meta(ge=1024, description="bytes; largest tensor accepted from a peer")] = 1 << 30
     cpu_blas: Annotated[
-        str, Meta(description="Linux: BLAS preloaded into engines: auto (OpenBLAS if found), off, or a library's path")
+        str, Meta(description="Linux: BLAS preloaded into engines: auto, off, blis, openblas, or a library's path")
     ] = "auto"
-    threads: Annotated[int, Meta(ge=0, description="CPU threads of the BLAS; 0 leaves it to the library")] = 0
+    threads: Annotated[int, Meta(ge=0, description="CPU threads of the BLAS; 0 is one for each CPU of the engine")] = 0
     cpus: Annotated[list[int], Meta(description="Linux: CPU numbers that engines are pinned to; empty is all")] = []
 
 

@@ -159,7 +159,8 @@ class NodeAgent:
         )  # fmt: skip
         suspect = False
         scratch = self._lines.scratch()
-        env = environment(self._blas, self._config.engine.threads, {**os.environ, "TMPDIR": str(scratch)})
+        ours = self._config.engine
+        env = environment(self._blas, ours.threads or len(ours.cpus), {**os.environ, "TMPDIR": str(scratch)})
         try:
             await engine.spawn(boot, env)
             status = await engine.supervise()

@@ -5,7 +5,6 @@ Each function prints one JSON object. `run` calls one from a test.
 
 from __future__ import annotations
 
-import ctypes.util
 import json
 import os
 import subprocess
@@ -14,6 +13,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from nova.node.blas import choose, environment
 
 PARAGRAPH = (
     "The river begins high in the mountains, where the snow melts in spring. Other streams join it, and by the "
@@ -25,13 +26,11 @@ PARAGRAPH = (
 
 
 def run(what: str, *arguments: object) -> dict[str, Any]:
-    """Measure in a fresh process; with OpenBLAS where there is one, since MLX's own matrix product is slow on Linux."""
-    environment = dict(os.environ)
-    if blas := ctypes.util.find_library("openblas"):
-        environment["LD_PRELOAD"] = blas
+    """Measure in a fresh process; with a BLAS where there is one, since MLX's own matrix product is slow on Linux."""
+    ours = environment(choose("auto"), 0, dict(os.environ))
     command = [sys.executable, "-m", "tests.support.measure", what, *map(str, arguments)]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=ours, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

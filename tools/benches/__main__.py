@@ -14,7 +14,7 @@ from benches.report import Report, show
 from nova.log import setup
 
 BENCHES = {
-    "blas": "what a preloaded OpenBLAS is worth to MLX on Linux",
+    "blas": "what a preloaded BLAS is worth to MLX on Linux",
     "churn": "two hundred HTTP clients of which half hang up: errors, memory, slots, time between tokens",
     "forming": "two hundred formings in a row, most of them with a fault, against their limits",
     "microbatch": "streams that decode together over emulated stages, against the best division into micro-batches",

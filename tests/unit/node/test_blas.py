@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,20 @@ def missing(name: str) -> str | None:
     return None
 
 
-def test_auto_takes_openblas_where_there_is_one_and_advises_it_where_there_is_none() -> None:
-    assert choose("auto", "Linux", found) == Blas("libopenblas.so.0")
+def only_openblas(name: str) -> str | None:
+    return found(name) if name == "openblas" else None
+
+
+def test_auto_takes_the_first_that_is_installed_and_advises_one_where_there_is_none() -> None:
+    assert choose("auto", "Linux", found) == Blas("libblis.so.0")
+    assert choose("auto", "Linux", only_openblas) == Blas("libopenblas.so.0")
     assert choose("auto", "Linux", missing) == Blas(None, HELP)
+
+
+def test_one_that_is_named_is_taken_or_missed() -> None:
+    assert choose("openblas", "Linux", found) == Blas("libopenblas.so.0")
+    with pytest.raises(ConfigError, match=r"engine\.cpu_blas: no library of 'blis' on this machine"):
+        choose("blis", "Linux", only_openblas)
 
 
 @pytest.mark.parametrize(("setting", "system"), [("off", "Linux"), ("auto", "Darwin"), ("/no/such/lib", "Darwin")])
@@ -40,9 +52,13 @@ def test_the_environment_is_ours_with_the_library_before_what_was_preloaded() ->
     inherited = {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
     env = environment(Blas("libopenblas.so.0"), 2, inherited)
     assert env["LD_PRELOAD"] == "libopenblas.so.0:libother.so"
-    assert {env[f"{name}_NUM_THREADS"] for name in ("OPENBLAS", "OMP")} == {env["VECLIB_MAXIMUM_THREADS"]} == {"2"}
+    assert env["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    assert {env[f"{name}_NUM_THREADS"] for name in ("BLIS", "OPENBLAS", "OMP", "VECLIB_MAXIMUM")} == {"2"}
     assert inherited == {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
-    assert environment(Blas("libopenblas.so.0"), 0, {})["LD_PRELOAD"] == "libopenblas.so.0"
+    unbounded = environment(Blas("libblis.so.4"), 0, {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"})
+    assert unbounded["LD_PRELOAD"] == "libblis.so.4"
+    assert unbounded["GLIBC_TUNABLES"] == "glibc.malloc.perturb=1:glibc.malloc.hugetlb=1"
+    assert unbounded["BLIS_NUM_THREADS"] == str(os.cpu_count())
 
 
 def test_without_a_library_or_a_bound_the_environment_stays_as_it_was() -> None:
