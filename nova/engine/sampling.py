@@ -23,6 +23,7 @@ from mlx_lm.sample_utils import (
 from numpy.typing import NDArray
 
 from nova.engine.grammar import Matcher
+from nova.engine.greedy import most_probable
 from nova.wire.work import Sampling, TokenLogprob
 
 Processor = Callable[[mx.array, mx.array], mx.array]
@@ -157,6 +158,9 @@ def sample(logits: mx.array, rows: Sequence[tuple[Sampler, int]]) -> list[Sample
         mx.async_eval(logits)  # type: ignore[no-untyped-call]  # the masks are worked out meanwhile
     if any(sampler.shapes for sampler, _ in rows):
         logits = mx.concatenate([sampler.shaped(logits[index : index + 1]) for index, (sampler, _) in enumerate(rows)])
+    plain = all(sampler.greedy and sampler.sampling.logprobs < 0 for sampler, _ in rows)
+    if plain and (tokens := most_probable(logits)) is not None:
+        return [Sampled(token, None) for token in tokens]
     logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     greedy = mx.argmax(logprobs, axis=-1)  # of ties the lowest id
     picked = [

@@ -121,7 +121,7 @@ class Scheduler:
         free = self._window - self.under_way
         if free <= 0:
             return None
-        if free == 1 and self._prefill_due():  # the groups alone would take every place for ever
+        if self._burst() or (free == 1 and self._prefill_due()):  # the groups alone would take every place for ever
             chunk = self._prefill() or self._decode()
         else:
             chunk = self._decode() or self._prefill() or self._decode()  # a look at prefill may find all computed
@@ -181,7 +181,19 @@ class Scheduler:
 
     def _prefill_due(self) -> bool:
         """While others decode, one piece goes round with each cycle of their groups."""
-        return bool(self._prefilling) and (not self._groups.streams or self._decoded >= max(len(self._groups), 1))
+        if not self._prefilling or not self._groups.streams:
+            return bool(self._prefilling)
+        return self._decoded >= max(len(self._groups), 1) or self._burst()
+
+    def _burst(self) -> bool:
+        """No fewer wait to have a short prompt read than decode: fewer are held up by reading it than by letting it
+        wait, and whoever comes to decode makes the next cycles' chunks larger."""
+        return len(self._prefilling) >= max(self._groups.streams, 1) and self._short(self._prefilling[0])
+
+    def _short(self, stream: int) -> bool:
+        """Read in one piece: that holds up the others once, and for a moment."""
+        request = self._requests[stream]
+        return not request.started and request.prefill_left < self._limits.prefill_min
 
     def _prefill(self) -> Chunk | None:
         while self._prefill_due():
@@ -202,8 +214,7 @@ class Scheduler:
 
     def _piece(self, request: Request) -> int:
         left, limits = request.prefill_left, self._limits
-        short = left < limits.prefill_min and not request.started
-        if self._groups.streams and not short:  # a short one in one piece holds up the others once, and for a moment
+        if self._groups.streams and not self._short(request.stream):
             rows, groups = max(self._groups.largest, 1), max(len(self._groups), 1)
             size = throttled(self._costs, rows, groups, limits.tbt_factor, limits.prefill_chunk)
             request.piece = 0
