@@ -82,6 +82,8 @@ class Scheduler:
         self._groups = Groups(costs, self._window, lambda stream: self._requests[stream].sent)
         self._decoded = 0
         """Decode chunks sent since the last prefill chunk."""
+        self._in_a_row = 0
+        """Prefill chunks sent since the last decode chunk."""
         self._prefixes = Prefixes()
         self._gone: list[int] = []
 
@@ -186,9 +188,11 @@ class Scheduler:
         return self._decoded >= max(len(self._groups), 1) or self._burst()
 
     def _burst(self) -> bool:
-        """No fewer wait to have a short prompt read than decode: fewer are held up by reading it than by letting it
-        wait, and whoever comes to decode makes the next cycles' chunks larger."""
-        return len(self._prefilling) >= max(self._groups.streams, 1) and self._short(self._prefilling[0])
+        """A short prompt is to be read now: as many in a row as may be under way, since who comes to decode together
+        joins the groups' batches at once; and more while no fewer wait than decode, who hold up fewer than they are."""
+        if not self._prefilling or not self._short(self._prefilling[0]):
+            return False
+        return self._in_a_row < self._window or len(self._prefilling) >= self._groups.streams
 
     def _short(self, stream: int) -> bool:
         """Read in one piece: that holds up the others once, and for a moment."""
@@ -209,6 +213,7 @@ class Scheduler:
             elif not request.begin.pool:
                 self._groups.join(request.stream)
             self._decoded = 0
+            self._in_a_row += 1
             return Chunk(0, [row], True)
         return None
 
@@ -256,6 +261,7 @@ class Scheduler:
             return None
         number, members = group
         self._decoded += 1
+        self._in_a_row = 0
         return Chunk(number, [self._row(self._requests[stream], 1) for stream in members], False)
 
     def _row(self, request: Request, width: int) -> Row:

@@ -39,9 +39,12 @@ def main() -> int:
     parser.add_argument("name", choices=["list", *BENCHES], help="a bench, or list")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     parser.add_argument("--quick", action="store_true", help=f"a rough look; for {', '.join(sorted(QUICK))}")
+    parser.add_argument("--blas", help="Linux, for serve: what engine.cpu_blas is to be, for mlx_lm.server too")
     arguments = parser.parse_args()
     if arguments.quick and arguments.name not in QUICK:
         parser.error(f"{arguments.name} has no --quick")
+    if arguments.blas and arguments.name != "serve":
+        parser.error(f"{arguments.name} has no --blas")
     if arguments.name == "list":
         for name, what in BENCHES.items():
             print(f"{name:12} {what}")
@@ -53,7 +56,7 @@ def main() -> int:
         if time.monotonic() - begun > QUIET_S:
             print(f"{arguments.name}: {what}", file=sys.stderr, flush=True)
 
-    how = {"quick": True} if arguments.quick else {}
+    how = {name: value for name in ("quick", "blas") if (value := getattr(arguments, name))}
     report: Report = importlib.import_module(f"benches.{arguments.name}").run(progress, **how)
     if arguments.json:
         print(msgspec.json.encode(report).decode())

@@ -21,12 +21,12 @@ UP_S, LOOK_S = 60.0, 0.1
 
 
 @asynccontextmanager
-async def serving(folder: Path, threads: int) -> AsyncIterator[str]:
+async def serving(folder: Path, threads: int, blas: str) -> AsyncIterator[str]:
     """Its URL, once it answers. Raises RuntimeError with the end of its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {**environment(choose("auto"), threads, dict(os.environ)), "HF_HUB_OFFLINE": "1"}
+    env = {**environment(choose(blas), threads, dict(os.environ)), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "mlx_lm", "server", "--model", str(folder), "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
