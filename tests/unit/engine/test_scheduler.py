@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -138,6 +140,36 @@ def test_several_pieces_of_a_prompt_are_under_way_at_once_and_one_is_not_cut_bel
     piped = shop(2, Limits(prefill_chunk=500, prefill_min=300, tbt_factor=2))
     piped.begin(begin(1, list(range(300)), 1))
     assert sent(piped, 1) == [(0, 299, True, 0), (299, 1, False, 0)]
+
+
+def reads_in_a_row(shop: FlowShop) -> list[int]:
+    """How many prefill chunks came one behind the other, each time that there were some."""
+    return [len(list(run)) for prefill, run in groupby(shop.sent, lambda chunk: chunk.prefill) if prefill]
+
+
+def test_of_a_burst_of_short_prompts_all_are_read_before_the_fewer_texts_that_decode_go_on() -> None:
+    burst = shop(2, Limits(prefill_chunk=100, prefill_min=50, tbt_factor=2))
+    for stream in range(1, 9):
+        burst.begin(begin(stream, list(range(100 * stream, 100 * stream + 20)), 30))
+    burst.run()
+    reads = [index for index, chunk in enumerate(burst.sent) if chunk.prefill]
+    assert len(reads) == 8
+    before = [chunk for chunk in burst.sent[: reads[-1]] if not chunk.prefill]
+    assert len(before) <= 3
+
+
+def test_many_texts_that_decode_wait_for_no_more_short_prompts_than_may_be_under_way() -> None:
+    busy = shop(2, Limits(prefill_chunk=100, prefill_min=50, tbt_factor=2))
+    for stream in range(1, 31):
+        busy.begin(begin(stream, [stream, 1], 200))
+    while len(busy.told.get(30, [])) < 3:
+        busy.step()
+    since = len(busy.sent)
+    for stream in range(31, 43):
+        busy.begin(begin(stream, list(range(100 * stream, 100 * stream + 20)), 5))
+    busy.run()
+    busy.sent = busy.sent[since:]
+    assert max(reads_in_a_row(busy)) == 3
 
 
 def test_an_embedding_is_prefill_to_its_last_token_and_shares_nothing() -> None:
