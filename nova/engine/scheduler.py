@@ -65,8 +65,11 @@ class Scheduler:
         """Chunks that were sent and have not landed."""
         self._reading = 0
         """Prefill chunks among them."""
-        self._beside: deque[int] = deque()
-        """How many of these there were when each chunk under way was sent."""
+        self._disturbed: deque[bool] = deque()
+        """Of each chunk under way: whether it says less of its size, as there was prefill when it was sent, or its
+        group was made anew for it."""
+        self._made_for: dict[int, list[int]] = {}
+        """The rows of each group's last chunk."""
         self._window = window(stages)
         self._costs = costs
         self._limits = limits
@@ -130,7 +133,7 @@ class Scheduler:
         if chunk is not None:
             self.under_way += 1
             self._reading += chunk.prefill
-            self._beside.append(self._reading)
+            self._disturbed.append(self._reading > 0 or self._made_anew(chunk))
         return chunk
 
     def dropped(self) -> list[int]:
@@ -145,7 +148,7 @@ class Scheduler:
         """The oldest chunk under way has crossed all stages, which took each so many seconds of computing. `sampled`
         has the token of each request of a decode chunk; nothing can follow it in the texts that are `over`."""
         self.under_way -= 1
-        disturbed = bool(self._beside.popleft() or self._reading)
+        disturbed = self._disturbed.popleft() or self._reading > 0
         self._reading -= chunk.prefill
         self._costs.saw(chunk.prefill, len(chunk.rows) * len(chunk.rows[0].tokens), seconds, disturbed)
         if not chunk.prefill:
@@ -263,6 +266,15 @@ class Scheduler:
         self._decoded += 1
         self._in_a_row = 0
         return Chunk(number, [self._row(self._requests[stream], 1) for stream in members], False)
+
+    def _made_anew(self, chunk: Chunk) -> bool:
+        """Whether the stages merge caches for this chunk."""
+        members = [row.stream for row in chunk.rows]
+        known = self._made_for.pop(chunk.group, None)
+        self._made_for[chunk.group] = members
+        if len(self._made_for) > self._window + 1:  # of all groups there are, and prefill's number 0
+            del self._made_for[next(iter(self._made_for))]
+        return known != members and not chunk.prefill
 
     def _row(self, request: Request, width: int) -> Row:
         """The request's next tokens, which count as sent."""

@@ -54,7 +54,8 @@ class Costs:
 
     def saw(self, prefill: bool, positions: int, seconds: Sequence[float], disturbed: bool = False) -> None:
         """A chunk of so many positions (rows times width) took so many seconds on each stage. A decode chunk is
-        `disturbed` that had a prefill chunk beside it: stages on one machine take memory bandwidth from each other."""
+        `disturbed` that had a prefill chunk beside it, as stages on one machine take memory bandwidth from each other,
+        or before which the caches of its group were merged."""
         (self._prefill if prefill else self._decode).saw(positions, tuple(seconds), disturbed and not prefill)
 
     def decode(self, rows: int, share: float = 1.0) -> list[float]:
