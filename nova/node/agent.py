@@ -14,7 +14,7 @@ import structlog
 from nova import __version__
 from nova.config.schema import NodeConfig
 from nova.errors import EngineError, NodeLost
-from nova.node.blas import Blas, choose, environment
+from nova.node.blas import Blas, choose, engine_environment
 from nova.node.facts import gather
 from nova.node.ipc import EngineLines
 from nova.node.process import EngineProcess
@@ -160,7 +160,7 @@ class NodeAgent:
         suspect = False
         scratch = self._lines.scratch()
         ours = self._config.engine
-        env = environment(self._blas, ours.threads or len(ours.cpus), {**os.environ, "TMPDIR": str(scratch)})
+        env = engine_environment(self._blas, ours.threads or len(ours.cpus), {**os.environ, "TMPDIR": str(scratch)})
         try:
             await engine.spawn(boot, env)
             status = await engine.supervise()

@@ -57,12 +57,18 @@ def choose(
     return Blas(setting)
 
 
+def engine_environment(blas: Blas, threads: int, inherited: dict[str, str]) -> dict[str, str]:
+    """An engine's: that of its BLAS, and its weights in huge pages."""
+    env = environment(blas, threads, inherited)
+    env["GLIBC_TUNABLES"] = ":".join(filter(None, [env.get("GLIBC_TUNABLES", ""), HUGE_PAGES]))
+    return env
+
+
 def environment(blas: Blas, threads: int, inherited: dict[str, str]) -> dict[str, str]:
-    """The engine's environment: ours, with the library preloaded and its threads bounded; 0 is one for each CPU."""
+    """Ours, with the library preloaded and its threads bounded; 0 is one for each CPU."""
     env = dict(inherited)
     if blas.library:
         env["LD_PRELOAD"] = ":".join(filter(None, [blas.library, env.get("LD_PRELOAD", "")]))
-        env["GLIBC_TUNABLES"] = ":".join(filter(None, [env.get("GLIBC_TUNABLES", ""), HUGE_PAGES]))
         env.setdefault("BLIS_NUM_THREADS", str(os.cpu_count() or 1))  # it would take one
     if threads:
         env |= {f"{name}_NUM_THREADS": str(threads) for name in ("BLIS", "OPENBLAS", "OMP", "VECLIB_MAXIMUM")}

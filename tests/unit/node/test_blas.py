@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nova.errors import ConfigError
-from nova.node.blas import HELP, Blas, choose, environment
+from nova.node.blas import HELP, Blas, choose, engine_environment, environment
 
 
 def found(name: str) -> str | None:
@@ -52,13 +52,18 @@ def test_the_environment_is_ours_with_the_library_before_what_was_preloaded() ->
     inherited = {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
     env = environment(Blas("libopenblas.so.0"), 2, inherited)
     assert env["LD_PRELOAD"] == "libopenblas.so.0:libother.so"
-    assert env["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     assert {env[f"{name}_NUM_THREADS"] for name in ("BLIS", "OPENBLAS", "OMP", "VECLIB_MAXIMUM")} == {"2"}
     assert inherited == {"PATH": "/bin", "LD_PRELOAD": "libother.so"}
-    unbounded = environment(Blas("libblis.so.4"), 0, {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"})
+    unbounded = environment(Blas("libblis.so.4"), 0, {})
     assert unbounded["LD_PRELOAD"] == "libblis.so.4"
-    assert unbounded["GLIBC_TUNABLES"] == "glibc.malloc.perturb=1:glibc.malloc.hugetlb=1"
     assert unbounded["BLIS_NUM_THREADS"] == str(os.cpu_count())
+
+
+def test_an_engine_has_its_weights_in_huge_pages() -> None:
+    assert engine_environment(Blas(None), 0, {})["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    inherited = {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"}
+    found = engine_environment(Blas(None), 0, inherited)["GLIBC_TUNABLES"]
+    assert found == "glibc.malloc.perturb=1:glibc.malloc.hugetlb=1"
 
 
 def test_without_a_library_or_a_bound_the_environment_stays_as_it_was() -> None:
