@@ -87,7 +87,8 @@ class PlanReport(Record, frozen=True):
     """A placement and all that is to be said of it. `objective` is what the strategy came down to: "latency",
     "throughput" or "speculative", or the rule's own name. `advice` comes first for people, "" where there is none.
     `excluded` has the reason of every node that has no stage. The objective's value is at most `gap` (a share) worse
-    than the best there is; 0 is proven best."""
+    than the best there is; 0 is proven best. `context`, `batch`, `prompt` and `acceptance` are the workload that
+    the figures are for, as in `nova.plan.inputs.Workload`; 0 where the sender does not say."""
 
     model: str
     strategy: str
@@ -100,3 +101,7 @@ class PlanReport(Record, frozen=True):
     excluded: dict[str, str] = {}
     gap: float = 0.0
     notes: list[str] = []
+    context: int = 0
+    batch: int = 0
+    prompt: int = 0
+    acceptance: float = 0.0
