@@ -43,8 +43,8 @@ class Books:
         deployment = self._deployment
         self._metrics.begun(request.begun - request.asked)
         self._trace.begun(
-            request.generate.request, request.stream_id, deployment.generation, deployment.transport
-        )  # fmt: skip
+            request.generate.request, request.stream_id, deployment.generation, deployment.transport, deployment.nodes
+        )
 
     def passed(self, timing: ChunkTiming | None, active: Mapping[int, Request]) -> None:
         """A chunk has passed all stages; `active` are the requests by stream."""

@@ -67,6 +67,11 @@ class Changeover:
         return self._dropped(self.trial.abandon(now))
 
     @property
+    def trials(self) -> list[Generation]:
+        """Those of late, and the one that runs."""
+        return [*self.past, *([self.trial.running] if self.trial.running is not None else [])]
+
+    @property
     def recent(self) -> dict[int, float]:
         """The median one-way time of late in seconds, by the rank that sends."""
         return self._links.recent if self._links is not None else {}

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from nova.config.schema import Transport as Policy
+from nova.coordinator.pause import doubled
 from nova.errors import NoTransport
 from nova.transport.select import Candidate, Selection, select
 from nova.wire.values import CandidateReport, LinkMeasure, TransportOffer
-
-MAX_DOUBLINGS = 32
-"""A pause has reached its limit long before; without a bound its power of two would outgrow a float."""
 
 
 @dataclass
@@ -27,7 +25,8 @@ class Hold:
 
 @dataclass
 class Choice:
-    """What the coordinator knows for choosing. Offers come by node; holds are for all the nodes of the deployment."""
+    """What the coordinator knows for choosing between `nodes`, in pipeline order. Offers come by node, also of others
+    that may have a place later; holds are for all of `nodes` together."""
 
     policy: Policy
     nodes: Sequence[str]
@@ -51,9 +50,16 @@ class Choice:
         if self._told.get(node) == offers:
             return False
         self._told[node] = offers
-        self._holds.clear()
+        if node in self.nodes:
+            self._holds.clear()
         self._measured = {key: link for key, link in self._measured.items() if node not in key[1:]}
         return True
+
+    def place(self, nodes: Sequence[str]) -> None:
+        """Others are to be connected, or in another order: what failed may work with these."""
+        if set(nodes) != set(self.nodes):
+            self._holds.clear()
+        self.nodes, self.selection = list(nodes), Selection([], {})
 
     def left(self, node: str) -> bool:
         """Whether it was there. Holds stay: it may come back as it was."""
@@ -88,8 +94,8 @@ class Choice:
         """
         before = self._holds.get(name)
         failures = before.failures + 1 if before is not None and now < before.until + self.policy.hold_max_s else 1
-        pause = min(self.policy.hold_max_s, self.policy.hold_s * 2 ** min(failures - 1, MAX_DOUBLINGS))
-        self._holds[name] = Hold(now + pause, failures, reason)
+        pause_s = doubled(self.policy.hold_s, failures - 1, self.policy.hold_max_s)
+        self._holds[name] = Hold(now + pause_s, failures, reason)
 
     def formed(self, candidate: Candidate, links: dict[int, LinkMeasure], now: float) -> None:
         """It came up: its pause is over, and what was measured replaces the estimates."""

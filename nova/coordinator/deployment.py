@@ -7,27 +7,28 @@
 A pure machine: it is fed with events and a clock reading, and gives messages to send to nodes. Every attempt is a
 new generation with new engines, and every failure keeps its reason. A transport that could not set up its link, or
 broke, is held back, and the next candidate is tried at once; when all have failed, there is a pause before the next
-attempt.
+attempt. On which nodes the layers are is told by `place`, before the first forming and again between requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from nova.config.schema import NodeConfig
 from nova.coordinator.changeover import Changeover
-from nova.coordinator.choice import MAX_DOUBLINGS, Choice
+from nova.coordinator.choice import Choice
 from nova.coordinator.diagnosis import Diagnosis, Symptom, engine_exited, node_lost
-from nova.coordinator.generation import ALONE, GROUP, EngineRecord, Generation
+from nova.coordinator.generation import ALONE, EngineRecord, Generation
+from nova.coordinator.pause import Pause
+from nova.coordinator.placement import Placement, placed_engines
 from nova.coordinator.spec import Shape, engine_spec
+from nova.coordinator.standing import Standing
 from nova.coordinator.trial import GROUP as TRIAL
 from nova.coordinator.trial import Trial
 from nova.errors import TransportError
-from nova.plan.split import ranges
 from nova.transport.select import Candidate
 from nova.wire.messages import EngineExited, EngineState, Gather, Gathered, Message, StartEngine, StopEngine
-from nova.wire.values import AttemptReport, EngineKey, EngineSpec, TransportOffer
+from nova.wire.values import EngineKey, EngineSpec, TransportOffer
 from nova.wire.work import ChunkTiming
 
 KEPT = 20
@@ -41,30 +42,12 @@ Outbox = list[tuple[str, Message]]
 
 
 @dataclass
-class Deployment:
-    """`split` is in the order of `nodes`, empty until the model is known, before which nothing is formed.
-    `ticket` makes the secret of a generation.
-    """
-
-    config: NodeConfig
-    nodes: list[str]
-    split: list[int]
-    ticket: Callable[[], bytes]
-    state: str = "waiting"
-    falls_back: bool = False
-    """Failed, and the next transport is tried as soon as the old engines are gone."""
-    reasons: list[str] = field(default_factory=list)
-    choice: Choice = field(init=False)
-    change: Changeover = field(init=False)
-    current: Generation | None = None
-    generation: int = 0
-    _past: list[Generation] = field(default_factory=list)
-    _failures: int = 0
-    _retry_at: float = 0.0
-    _given_up_at: float = 0.0
-    _diagnosis: Diagnosis | None = None
+class Deployment(Standing):
+    """Everything that changes it."""
 
     def __post_init__(self) -> None:
+        self._candidates = frozenset(self.nodes)
+        self._pause = Pause(self.config.deployment.retry_s, self.config.deployment.retry_max_s)
         self.choice = Choice(self.config.transport, self.nodes)
         limits = self.config.engine
         trial = Trial(limits.start_s + limits.open_s + limits.join_s)
@@ -72,9 +55,21 @@ class Deployment:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
+    def place(self, nodes: Sequence[str], split: Sequence[int], now: float, why: str = "") -> Outbox:
+        """The layers go to these of the nodes, in this order. A group that serves ends first, for the reason `why`, as
+        soon as no request is worked on."""
+        self._moves = Placement(list(nodes), list(split), why)
+        if not self._running:
+            self._move()
+        return self.tick(now)
+
+    def not_placed(self, reason: str, now: float) -> None:
+        """Nobody could say where the layers shall go: a failure like every other one."""
+        self._give_reason(reason, now, retry=True)
+
     def node_joined(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
-        if node in self.nodes and self.choice.offered(node, offers) and self.state == "failed":
-            self._retry_at = min(self._retry_at, now)  # it came back as another
+        if node in self._candidates and self.choice.offered(node, offers) and self.state == "failed":
+            self._pause.cut(now)  # it came back as another
         return self.tick(now)
 
     def node_offers(self, node: str, offers: Sequence[TransportOffer], now: float) -> Outbox:
@@ -82,14 +77,14 @@ class Deployment:
         if node not in self.choice.offers or not self.choice.offered(node, offers):
             return self.tick(now)
         if self.state == "failed":
-            self._retry_at = min(self._retry_at, now)
-        return self.change.afresh(now) + self.tick(now)
+            self._pause.cut(now)
+        return (self.change.afresh(now) if node in self.nodes else []) + self.tick(now)
 
     def node_left(self, node: str, why: str, now: float) -> Outbox:
         if self.choice.left(node):
             for engine in self.engines.values():
                 engine.ended = engine.ended or engine.node == node
-            if self._running:
+            if self._running and node in self.nodes:
                 self._note(node_lost(node, why), now)
         return self.change.node_left(node, now) + self.tick(now)
 
@@ -102,7 +97,7 @@ class Deployment:
         generation, engine = found
         generation.told(engine, state, now)
         if self.state == "forming" and generation.ready:
-            self.state, self._failures, generation.outcome = "serving", 0, "serving"
+            self.state, self._pause.failures, generation.outcome = "serving", 0, "serving"
             self.choice.formed(generation.candidate, generation.links, now)
             self.change.begin(generation, now)
         return []
@@ -141,7 +136,7 @@ class Deployment:
 
     def idle(self, now: float) -> Outbox:
         """No request is worked on at this moment: what waited for that is done."""
-        better = self.change.better
+        better = self._moves.why if self._moves is not None else self.change.better
         if self.state != "serving" or not better or self._diagnosis is not None or self.current is None:
             return []
         reason = f"generation {self.current.number} over {self.over} ends between requests: {better}"
@@ -155,9 +150,8 @@ class Deployment:
         cause = self._diagnosis.cause(now, self._all_ended) if self._diagnosis is not None else None
         if self._running and cause is not None:
             return self._fail(cause, now)
-        wanted = self.state in ("waiting", "failed") and self.split and not self.missing
         gone = self._all_ended or now >= self._given_up_at
-        if wanted and gone and now >= self._retry_at:
+        if self.split and gone and self.may_try(now):
             return self._form(now)
         return self.change.tick(now)
 
@@ -166,68 +160,10 @@ class Deployment:
         out = self._stop_engines("the deployment ends") + self.change.end(now)
         if self.current is not None:
             self.current.end("ended", now)
-        self.state, self._retry_at = "stopped", float("inf")
+        self.state = "stopped"
         return out
 
-    # --- what others ask --------------------------------------------------------------------------------------------
-
-    @property
-    def missing(self) -> list[str]:
-        return self.choice.missing
-
-    @property
-    def engines(self) -> dict[int, EngineRecord]:
-        """Those of the present generation, by rank."""
-        return self.current.engines if self.current is not None else {}
-
-    @property
-    def transport(self) -> str:
-        return self.current.transport if self.current is not None else ""
-
-    @property
-    def over(self) -> str:
-        return self.current.over if self.current is not None else ""
-
-    @property
-    def why_not(self) -> str:
-        """Why it does not serve at this moment, for people."""
-        if self.state == "failed":
-            return self.reasons[-1]
-        if self.missing:
-            return f"waiting for {', '.join(self.missing)} to join"
-        if not self.split:
-            return "the model is being opened"
-        if self.state == "forming":
-            phases_now = ", ".join(f"{each.node}: {each.phase}" for each in self.engines.values())
-            return f"generation {self.generation} is being formed over {self.over} ({phases_now})"
-        return f"the deployment is {self.state}"
-
-    @property
-    def driver(self) -> EngineRecord:
-        """The engine that samples. Only while serving."""
-        return self.engines[len(self.nodes) - 1]
-
-    @property
-    def failing(self) -> bool:
-        """Something died and its cause is not yet known, or the group ends with its last request: nothing begins."""
-        return self._diagnosis is not None or bool(self.change.better)
-
-    def attempts(self, now: float) -> list[AttemptReport]:
-        """The generations of late, oldest first."""
-        trials = [*self.change.past, *([self.change.trial.running] if self.change.trial.running is not None else [])]
-        kept = [*self._past, *trials, *([self.current] if self.current is not None else [])]
-        kept.sort(key=lambda each: each.started)
-        return [each.report(now, self.change.recent if each is self.current else {}) for each in kept]
-
     # --- inside -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _running(self) -> bool:
-        return self.state in ("forming", "serving")
-
-    @property
-    def _all_ended(self) -> bool:
-        return all(engine.ended for engine in self.engines.values())
 
     def _find(self, node: str, key: EngineKey) -> tuple[Generation, EngineRecord] | None:
         """The present generation and its engine, unless the message is a stranger's or an old generation's."""
@@ -249,18 +185,18 @@ class Deployment:
             self._give_reason(str(error), now, retry=True)
             return []
         self.generation = number = self.generation + 1
-        engines = {
-            rank: EngineRecord(node, EngineKey(GROUP, number, rank), first, last - first)
-            for rank, (node, (first, last)) in enumerate(zip(self.nodes, ranges(self.split), strict=True))
-        }
+        engines = placed_engines(self.nodes, self.split, number)
         self._replace(Generation(number, candidate, engines, now))
         self.state, self._diagnosis, self.falls_back = "forming", None, False
         ticket = self.ticket()
         shape = Shape(sum(self.split), len(engines), ticket)
-        return [
-            (each.node, StartEngine(each.key, engine_spec(self.config, each, candidate, shape)))
-            for each in engines.values()
-        ]
+        specs = [(each, engine_spec(self.config, each, candidate, shape)) for each in engines.values()]
+        return [(each.node, StartEngine(each.key, spec)) for each, spec in specs]
+
+    def _move(self) -> None:
+        if self._moves is not None:
+            self.nodes, self.split, self._moves = self._moves.nodes, self._moves.split, None
+            self.choice.place(self.nodes)
 
     def _trial_spec(self, engine: EngineRecord, candidate: Candidate, ticket: bytes) -> EngineSpec:
         return engine_spec(self.config, engine, candidate, Shape(0, len(self.nodes), ticket))
@@ -289,10 +225,11 @@ class Deployment:
     def _give_reason(self, reason: str, now: float, *, retry: bool) -> None:
         """Keep the reason; pause before the next attempt, twice as long each time, or not at all for a fallback."""
         self._keep(reason)
-        limits = self.config.deployment
-        pause = min(limits.retry_max_s, limits.retry_s * 2 ** min(self._failures, MAX_DOUBLINGS)) if retry else 0.0
-        self._failures += retry
-        self.falls_back = not retry
-        self.state, self._diagnosis, self._retry_at = "failed", None, now + pause
+        if retry:
+            self._pause.failed(now)
+        else:
+            self._pause.cut(now)
+        self.state, self.falls_back, self._diagnosis = "failed", not retry, None
+        self._move()
         # Old engines still hold their memory; a daemon has killed them by then, or will never say so.
         self._given_up_at = now + 2 * self.config.engine.stop_s + ENDED_S

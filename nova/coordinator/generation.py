@@ -71,6 +71,12 @@ class Generation:
         return f"{self.candidate.name} beside {side.name}" if side is not None else self.candidate.name
 
     @property
+    def progress(self) -> str:
+        """How far it is, for people."""
+        phases_now = ", ".join(f"{each.node}: {each.phase}" for each in self.engines.values())
+        return f"generation {self.number} is being formed over {self.over} ({phases_now})"
+
+    @property
     def ready(self) -> bool:
         return all(each.phase == phases.READY and not each.ended for each in self.engines.values())
 

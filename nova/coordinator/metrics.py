@@ -55,7 +55,7 @@ class State:
 
 
 class Metrics:
-    """`nodes` are the deployment's, in pipeline order."""
+    """`nodes` are the deployment's, in pipeline order, until `placed` says otherwise."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self._nodes = list(nodes)
@@ -134,6 +134,14 @@ class Metrics:
         self._bytes.labels(transport).inc(timing.nbytes * (stages - 1))
         for rank, taken in one_way_ns(timing, offsets_ns).items():
             self._hop.labels(f"{rank}-{(rank + 1) % stages}").observe(max(0.0, taken / 1e9))
+
+    def placed(self, nodes: Sequence[str]) -> None:
+        """From here on these nodes have the stages; of those before nothing is said any more."""
+        if list(nodes) != self._nodes:
+            self._nodes = list(nodes)
+            self._busy.clear()
+            self._stage.clear()
+            self._kv.clear()
 
     def busy(self, now: float) -> list[float]:
         """Each stage's share of the last `BUSY_S` whole seconds, at most 1."""

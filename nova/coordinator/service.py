@@ -62,7 +62,7 @@ class Coordinator:
         nodes = [str(node) for node in config.deployment.nodes] or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
         self._checks = check.Checks(config, new_ticket, self._to_client)
-        self._metrics, self._trace = Metrics(nodes), Trace(nodes)
+        self._metrics, self._trace = Metrics(nodes), Trace()
         books = Books(self._deployment, self._metrics, self._trace, self._offset_ns, clock)
         post = Post(self._to_client, self._to_node)
         self._serving = Serving(config.deployment, self._deployment, post, books, clock)
@@ -199,7 +199,7 @@ class Coordinator:
         if isinstance(found, str):
             self._to_client(session, Failed(query.request, found, code="invalid"))
             return
-        offsets = [self._offset_ns(each) for each in self._deployment.nodes]
+        offsets = [self._offset_ns(each) for each in found.nodes]
         self._to_client(session, await asyncio.to_thread(found.reply, query.request, offsets))
 
     async def _open_model(self) -> None:
@@ -214,8 +214,8 @@ class Coordinator:
             self._texts.settle(str(error))
             log.error("model cannot be served", model=deployment.model, reason=str(error))
             return
-        self._deployment.split = model.split
         self._texts.settle(model)
+        self._step(self._deployment.place(self._deployment.nodes, model.split, self._clock()))
         log.info("model opened", model=deployment.model, layers=model.layers, split=model.split)
 
     # --- out --------------------------------------------------------------------------------------------------------
@@ -223,13 +223,14 @@ class Coordinator:
     def _step(self, outbox: Outbox) -> None:
         """Send, and look whether requests may begin or have lost their group."""
         self._send(outbox)
+        self._metrics.placed(self._deployment.nodes)
         if self._deployment.falls_back:  # the next transport is tried at once: what waits may still be served
             self._serving.fail_active(self._deployment.reasons[-1])
         elif self._deployment.state == "failed":
             self._serving.fail_all(self._deployment.reasons[-1])
         self._serving.advance()
         if not self._serving.busy[0] and (ending := self._deployment.idle(self._clock())):
-            log.info("a better transport is tried", reason=self._deployment.reasons[-1])
+            log.info("the group ends for a better one", reason=self._deployment.reasons[-1])
             self._send(ending)
 
     def _send(self, outbox: Outbox) -> None:

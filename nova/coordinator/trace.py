@@ -28,12 +28,14 @@ _DECODER = msgspec.msgpack.Decoder(ChunkTiming)
 
 @dataclass(slots=True)
 class _Known:
-    """A request. Its chunks went from `first_ns` to `last_ns` on the clock of that generation's driver."""
+    """A request. Its chunks went from `first_ns` to `last_ns` on the clock of that generation's driver, over the stages
+    of these nodes."""
 
     name: str
     stream: int
     generation: int
     transport: str
+    nodes: Sequence[str]
     first_ns: int = 0
     last_ns: int = 0
 
@@ -47,17 +49,17 @@ class _Kept:
 
 
 class Trace:
-    """`nodes` are those of the stages. Streams are never used again, in whatever generation."""
+    """Streams are never used again, in whatever generation."""
 
-    def __init__(self, nodes: Sequence[str]) -> None:
-        self._nodes = list(nodes)
+    def __init__(self) -> None:
         self._chunks: deque[_Kept] = deque()
         self._bytes = 0
         self._requests: OrderedDict[int, _Known] = OrderedDict()
         self._last: _Known | None = None
 
-    def begun(self, name: str, stream: int, generation: int, transport: str) -> None:
-        self._requests[stream] = _Known(name, stream, generation, transport)
+    def begun(self, name: str, stream: int, generation: int, transport: str, nodes: Sequence[str]) -> None:
+        """`nodes` are those of its stages."""
+        self._requests[stream] = _Known(name, stream, generation, transport, nodes)
         if len(self._requests) > REQUESTS:
             self._requests.popitem(last=False)
 
@@ -87,17 +89,20 @@ class Trace:
             missing = f"nothing is kept of request {target!r}: the last {REQUESTS} requests are known"
             return missing if target else "no request has ended yet"
         names = {each.name: each.stream for each in self._requests.values()} | {known.name: known.stream}
-        return Found(self._nodes, replace(known), names, list(self._chunks))
+        return Found(replace(known), names, list(self._chunks))
 
 
 @dataclass(frozen=True)
 class Found:
     """What is known at one moment, for a thread that makes an answer of it: that takes a while."""
 
-    nodes: list[str]
     known: _Known
     names: Mapping[str, int]
     kept: Sequence[_Kept]
+
+    @property
+    def nodes(self) -> list[str]:
+        return list(self.known.nodes)
 
     def reply(self, request: str, offsets_ns: Sequence[int]) -> TraceReply:
         chunks: list[ChunkTiming] = []

@@ -288,3 +288,50 @@ def test_while_forming_it_says_how_far_each_node_is() -> None:
     cluster.join_all()
     cluster.state(1, phases.LOAD)
     assert cluster.machine.why_not == "generation 1 is being formed over tcp (a: asked, b: load)"
+
+
+def test_layers_that_move_do_so_between_requests_and_to_the_nodes_that_were_named() -> None:
+    cluster = Cluster("abc").serving()
+    assert cluster.machine.place(["c", "a"], [5, 4], cluster.clock(), "it gains 20 %") == []
+    assert cluster.machine.state == "serving"
+    assert cluster.machine.failing
+    assert [kind for _, kind in kinds(cluster.machine.idle(cluster.clock()))] == [StopEngine] * 3
+    assert "it gains 20 %" in cluster.machine.reasons[-1]
+    specs = [(node, message.spec) for node, message in cluster.tick() if isinstance(message, StartEngine)]
+    assert [(node, spec.first_layer, spec.last_layer) for node, spec in specs] == [("c", 0, 5), ("a", 5, 9)]
+
+
+def test_a_node_without_layers_may_leave_and_come_back_and_nobody_minds() -> None:
+    cluster = Cluster("abc")
+    cluster.machine.split = []
+    cluster.join_all()
+    cluster.machine.place(["b"], [9], cluster.clock())
+    cluster.all_ready()
+    assert cluster.machine.node_left("a", "silent", cluster.clock()) == []
+    assert cluster.tick(GRACE_S) == []
+    assert cluster.machine.node_joined("a", offers("tcp"), cluster.clock()) == []
+    assert (cluster.machine.state, cluster.machine.transport) == ("serving", NO_TRANSPORT)
+    assert not cluster.machine.failing
+
+
+def test_what_failed_between_some_nodes_may_work_between_others() -> None:
+    cluster = Cluster("abc")
+    cluster.join_all()
+    cluster.exit(0, "FormingFailed", "refused")
+    cluster.machine.place(["a", "b"], [5, 4], cluster.clock())
+    cluster.tick(GRACE_S)
+    cluster.tick()
+    assert (cluster.machine.state, cluster.machine.transport) == ("forming", "tcp")
+
+
+def test_nodes_that_could_not_be_planned_with_are_asked_again_after_pauses_that_grow() -> None:
+    cluster = Cluster("ab", retry_s=1.0)
+    cluster.machine.split = []
+    cluster.join_all()
+    for pause_s in (1.0, 2.0, 4.0):
+        assert cluster.machine.may_try(cluster.clock())
+        cluster.machine.not_placed("node b could not measure: no such model", cluster.clock())
+        assert cluster.machine.why_not == "node b could not measure: no such model"
+        cluster.clock.advance(pause_s - 0.1)
+        assert not cluster.machine.may_try(cluster.clock())
+        cluster.clock.advance(0.1)

@@ -36,10 +36,14 @@ class Life(RuleBasedStateMachine):
 
     @initialize(size=st.integers(1, 3), known=st.booleans())
     def begin(self, size: int, known: bool) -> None:
-        self.nodes = ["a", "b", "c"][:size]
-        self.split = [2] * size
-        chosen = self.split if known else []
-        self.machine = Deployment(config(self.nodes), self.nodes, chosen, lambda: TICKET)
+        self.everyone = ["a", "b", "c"][:size]
+        chosen = [2] * size if known else []
+        self.machine = Deployment(config(self.everyone), self.everyone, chosen, lambda: TICKET)
+
+    @property
+    def nodes(self) -> list[str]:
+        """Those that have the layers."""
+        return self.machine.nodes
 
     @property
     def alive(self) -> list[EngineKey]:
@@ -122,11 +126,25 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def model_is_known(self) -> None:
-        self.machine.split = self.split
+        self.machine.split = self.machine.split or [2] * len(self.nodes)
+
+    @rule(order=st.permutations(["a", "b", "c"]), size=st.integers(1, 3))
+    def the_layers_move(self, order: list[str], size: int) -> None:
+        nodes = [node for node in order if node in self.everyone][:size]
+        before = (self.machine.state, self.machine.generation, self.nodes)
+        self.deliver(self.machine.place(nodes, [3] * len(nodes), self.clock(), "a better plan"))
+        if before[0] in ("forming", "serving"):
+            assert (self.machine.state, self.machine.generation, self.nodes) == before, "not while requests may run"
+            assert self.machine.failing, "no request begins on the old ones"
+        else:
+            assert self.nodes == nodes
+        if self.machine.state == "serving":
+            self.deliver(self.machine.idle(self.clock()))
+            assert self.nodes == nodes
 
     @rule(pick=PICK, transports=st.sets(st.sampled_from(ORDER)))
     def join(self, pick: int, transports: set[str]) -> None:
-        node = [*self.nodes, "stranger"][pick % (len(self.nodes) + 1)]
+        node = [*self.everyone, "stranger"][pick % (len(self.everyone) + 1)]
         if node not in self.present:
             self.present.add(node)
             self.deliver(self.machine.node_joined(node, offers(*transports), self.clock()))
@@ -135,7 +153,7 @@ class Life(RuleBasedStateMachine):
     def all_join(self, seconds: float) -> None:
         self.model_is_known()
         self.clock.advance(seconds)
-        for node in self.nodes:
+        for node in self.everyone:
             if node not in self.present:
                 self.present.add(node)
                 self.deliver(self.machine.node_joined(node, offers(*ORDER), self.clock()))
@@ -236,7 +254,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def a_failure_has_a_reason_that_names_a_node(self) -> None:
         if self.machine.state == "failed":
-            assert any(f"{node} " in self.machine.why_not for node in self.nodes), self.machine.why_not
+            assert any(f"{node} " in self.machine.why_not for node in self.everyone), self.machine.why_not
         assert self.machine.why_not
 
     def teardown(self) -> None:

@@ -111,6 +111,16 @@ def test_a_clock_that_is_off_does_not_make_a_hop_of_less_than_no_time() -> None:
     assert read(metrics)["nova_hop_seconds_sum 0-1"] == 0.0
 
 
+def test_layers_that_have_moved_leave_no_stage_behind() -> None:
+    metrics = Metrics(["a", "b"])
+    metrics.crossed(chunk(1), "tcp", [0, 0], 0.0)
+    metrics.placed(["b"])
+    metrics.crossed(ChunkTiming([(1, 5)], 1, False, 1, 9, [(2, 0, 500_000)]), "none", [0], 1.0)
+    seen = read(metrics, now=2.0)
+    assert [name for name in seen if name.startswith("nova_stage_busy_ratio")] == ["nova_stage_busy_ratio b 0"]
+    assert seen["nova_stage_busy_ratio b 0"] == pytest.approx(0.5 / BUSY_S)
+
+
 def test_two_coordinators_in_one_process_do_not_share_figures() -> None:
     one, other = Metrics(["a"]), Metrics(["a"])
     one.token(None)

@@ -44,7 +44,7 @@ class Desk:
             lambda node, message: self.to_node.append((node, message)),
         )
         machine, clock = self.cluster.machine, self.cluster.clock
-        self.metrics, self.trace = Metrics(machine.nodes), Trace(machine.nodes)
+        self.metrics, self.trace = Metrics(machine.nodes), Trace()
         books = Books(machine, self.metrics, self.trace, lambda node: 0, clock)
         self.serving = Serving(self.limits, machine, post, books, clock)
 
