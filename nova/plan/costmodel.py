@@ -39,7 +39,7 @@ class CostModel:
         model, self.workload = question.model, question.workload
         self.model = model
         self.nodes = {node.name: node for node in question.nodes}
-        self._links = {(link.sender, link.receiver): link for link in question.links}
+        self.links = {(link.sender, link.receiver): link for link in question.links}
         reads = [layer.read_bytes for layer in model.layers]
         mean = sum(reads) / len(reads)
         self.shares = [read / mean if mean else 1.0 for read in reads]
@@ -76,14 +76,14 @@ class CostModel:
 
     def hop_s(self, sender: str, receiver: str, positions: int) -> float:
         """Infinite where there is no link."""
-        link = self._links.get((sender, receiver))
+        link = self.links.get((sender, receiver))
         return inf if link is None else hop_seconds(link, positions * self.model.hidden_bytes)
 
     def back_s(self, last: str, first: str) -> float:
         """The way of token ids; infinite where there is no link, 0 on one node."""
         if last == first:
             return 0.0
-        return link.latency_s if (link := self._links.get((last, first))) else inf
+        return link.latency_s if (link := self.links.get((last, first))) else inf
 
     def weight_bytes(self, first: int, stop: int) -> int:
         """What is loaded for the layers [first, stop): an embedding comes with the first, and the head with the last,

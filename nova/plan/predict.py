@@ -8,8 +8,10 @@ through after L(c) + (C - 1) tau(c).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, inf
+from typing import Literal
 
 from nova.errors import PlanError
 from nova.plan.costmodel import CostModel, Split, spans
@@ -18,11 +20,24 @@ from nova.plan.inputs import Question
 from nova.plan.split import check_split
 from nova.wire.plans import PlannedStage, Prediction
 
+Goal = Literal["latency", "throughput", "speculative"]
+"""One stream's pace, that of the batch together, or one stream's with guesses."""
 WIDTHS = (1, 2, 3, 4)
 """Positions of a speculative chunk; wider ones cost more than they bring (T(8) is 2.2 to 3.3 times T(1) on the profiles
 of `nova.plan.profiles`)."""
 LEAST_PIECE = 256
 """Tokens of a prompt's piece: profiles know pieces of 64, 256 and 512, and smaller ones cost more for each token."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A placement, by an objective or a rule, and the goal that it is compared with others by. It may miss the goal's
+    best by the share `gap`."""
+
+    objective: str
+    goal: Goal
+    split: Split
+    gap: float = 0.0
 
 
 def predict(question: Question, placement: Split) -> tuple[list[PlannedStage], Prediction]:
@@ -58,6 +73,28 @@ def forecast(cost: CostModel, placement: Split) -> tuple[list[PlannedStage], Pre
     return stages, Prediction(
         token.total_s, tok_s, speculative, width, aggregate, groups, prefill_s + token.total_s, piece
     )
+
+
+def rate(prediction: Prediction, goal: Goal) -> float:
+    """Tokens per second that the goal is about."""
+    match goal:
+        case "latency":
+            return prediction.tok_s
+        case "throughput":
+            return prediction.aggregate_tok_s
+        case "speculative":
+            return prediction.speculative_tok_s
+
+
+def goal_rate(cost: CostModel, split: Split, goal: Goal) -> float:
+    """The same without the rest of the prediction; 0 where stages have no link."""
+    match goal:
+        case "latency":
+            return _rate(1, cost.pace(split, 1, 1).total_s)
+        case "throughput":
+            return best_groups(cost, split)[1]
+        case "speculative":
+            return best_width(cost, split)[1]
 
 
 def best_width(cost: CostModel, split: Split) -> tuple[int, float]:

@@ -1,0 +1,111 @@
+"""From a question to a placement, by the strategy that was asked for. Pure.
+
+`latency`, `throughput` and `speculative` search for the best there is; `spread`, `memory` and `manual` follow a rule.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from nova.errors import PlanError
+from nova.plan import rules
+from nova.plan.answer import answer
+from nova.plan.costmodel import CostModel, Split
+from nova.plan.inputs import Question
+from nova.plan.instances import Instances, least_s
+from nova.plan.predict import WIDTHS, Choice, Goal, chunks_behind, cycle_s, divisions, epoch_s
+from nova.plan.search import Objective, search
+from nova.wire.plans import PlanReport
+
+PREFERRED: dict[str, Goal] = {"stream": "latency", "many": "throughput", "speculative": "speculative"}
+"""What `auto` plans for, and what placements by rule are compared by."""
+
+
+def plan(question: Question) -> PlanReport:
+    """The placement that the question's strategy comes to, and all that is to be said of it.
+
+    Raises PlanError where nothing fits, with what is missing.
+    """
+    cost, names = CostModel(question), _candidates(question)
+    preferred = PREFERRED[question.workload.prefer]
+    match question.strategy:
+        case "spread":
+            choice = Choice("spread", preferred, rules.spread(cost, names))
+        case "memory":
+            choice = Choice("memory", preferred, rules.by_memory(cost, names))
+        case "manual":
+            choice = Choice("manual", preferred, rules.manual(cost, question.manual))
+        case "auto":
+            choice = best(cost, names, preferred, question.pinned)
+        case "latency" | "throughput" | "speculative":
+            choice = best(cost, names, question.strategy, question.pinned)
+    used = {name for name, _ in choice.split}
+    if left_out := [name for name in question.pinned if name not in used]:
+        raise PlanError(f"the plan has no stage on {', '.join(sorted(left_out))}, which plan.pin asks for")
+    if excluded := [name for name in used if name in question.excluded]:
+        raise PlanError(f"the plan has a stage on {', '.join(sorted(excluded))}, which may have none")
+    return answer(question, cost, names, choice, _runner_up(cost, names, choice, question.pinned))
+
+
+def best(cost: CostModel, names: list[str], goal: Goal, pinned: frozenset[str] = frozenset()) -> Choice:
+    """The placement over any of these nodes that is best for the goal.
+
+    Every size of chunk that the goal may choose is a search of its own; those that cannot win are left out. Raises
+    PlanError where nothing fits.
+    """
+    instances = Instances(cost, names, pinned)
+    tries = []
+    for number, (positions, objective) in enumerate(_sizes(cost, goal)):
+        instance = instances.at(positions)
+        least = least_s(instance)
+        tries.append((objective(least, least / len(names)), number, instance, objective))
+    found: list[tuple[float, Split]] = []
+    bound = float("inf")
+    for hope, _, instance, objective in sorted(tries, key=lambda one: one[:2]):
+        if found and hope >= min(value for value, _ in found):
+            break  # and so would all that follow
+        placement = search(instance, objective, names=names)
+        value = objective(placement.total_s, placement.slowest_s)
+        bound = min(bound, value / (1 + placement.gap))
+        found.append((value, [(names[at], count) for at, count in zip(placement.order, placement.split, strict=True)]))
+    value, split = min(found, key=lambda one: one[0])
+    return Choice(goal, goal, split, max(value / bound - 1, 0.0) if bound > 0 else 0.0)
+
+
+def _sizes(cost: CostModel, goal: Goal) -> list[tuple[int, Objective]]:
+    """(positions of a chunk, objective) of each search."""
+    match goal:
+        case "latency":
+            return [(1, lambda total_s, slowest_s: total_s)]
+        case "throughput":
+            return [(rows, partial(cycle_s, groups=groups)) for rows, groups in divisions(cost.workload.batch)]
+        case "speculative":
+            alpha = cost.workload.acceptance
+            return [(width, partial(epoch_s, behind=chunks_behind(alpha, width))) for width in WIDTHS]
+
+
+def _runner_up(cost: CostModel, names: list[str], choice: Choice, pinned: frozenset[str]) -> dict[str, Split]:
+    """What is best for one stream beside what is best for many, and the other way round."""
+    if choice.goal != "latency":
+        return {"the best for one stream": best(cost, names, "latency", pinned).split}
+    if cost.workload.batch == 1:
+        return {}
+    return {f"the best for {cost.workload.batch} streams": best(cost, names, "throughput", pinned).split}
+
+
+def _candidates(question: Question) -> list[str]:
+    """Raises PlanError where there is none, or where a node is pinned that cannot be used."""
+    names = [node.name for node in question.nodes]
+    for name in names:
+        if names.count(name) > 1:
+            raise PlanError(f"{name} is described {names.count(name)} times: once is enough")
+    for name in sorted(question.pinned):
+        if name in question.excluded:
+            raise PlanError(f"{name} is pinned, but cannot be used: {question.excluded[name]}")
+        if name not in names:
+            raise PlanError(f"{name} is pinned, but is none of the nodes: {', '.join(names) or 'there are none'}")
+    candidates = [name for name in names if name not in question.excluded]
+    if not candidates:
+        reasons = "; ".join(f"{name}: {why}" for name, why in question.excluded.items())
+        raise PlanError(f"there is no node to plan with{': ' if reasons else ''}{reasons}")
+    return candidates
