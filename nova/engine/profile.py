@@ -1,0 +1,134 @@
+"""What this machine takes for a model's layers, measured in a throw-away process: `python -m nova.engine.profile`.
+
+The first line of standard input is a `ProfileRequest`, the only line of standard output a `ProfileAnswer`. Standard
+input stays open as the lifeline; the kernel's alarm clock ends a process that hangs in native code.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import psutil
+
+from nova.clock import Deadline
+from nova.errors import ModelError
+from nova.plan.fit import Measured, curves
+from nova.wire.plans import NodeProfile
+from nova.wire.profiling import MAX_REASON_CHARS, ProfileAnswer, ProfileRequest
+
+MOST_LAYERS = 16
+MOST_BYTES = 2 << 30
+"""Of the layers that are run; a quarter of the free memory where that is less."""
+ALARM_S = 2.0
+"""So long after its limit the process ends without help, when nobody has ended it."""
+
+
+def answer(request: ProfileRequest, deadline: Deadline) -> ProfileAnswer:
+    """Measure in this process."""
+    try:
+        measured, how = measure(Path(request.folder), request.kv_bits, deadline)
+    except ModelError as error:
+        return ProfileAnswer(wrong_model=str(error))
+    return ProfileAnswer(NodeProfile(request.name, most_memory(), *curves(measured), f"measured on {how}"))
+
+
+def measure(folder: Path, kv_bits: int, deadline: Deadline) -> tuple[Measured, str]:
+    """What chunks took until about `deadline`, and in words what they ran through. Raises ModelError."""
+    from nova.engine.bench import Bench  # imports MLX and mlx_lm, which take a while: pinned and under the alarm
+    from nova.engine.memory import free_bytes
+    from nova.model.figures import figures
+    from nova.model.stage import load_stage
+
+    layers = figures(folder).layers
+    count = how_many([layer.weight_bytes for layer in layers], min(MOST_BYTES, free_bytes() // 4))
+    first = len(layers) - count
+    stage = load_stage(folder, first, len(layers), kv_bits=kv_bits)
+    gc.freeze()  # as engines do
+    bench = Bench(stage, deadline)
+    mean = sum(layer.read_bytes for layer in layers) / len(layers)
+    units = [sum(layer.read_bytes for layer in layers[first : first + depth]) / mean for depth in range(count + 1)]
+    heads = zip(bench.medians("head"), bench.medians("headless"), strict=True)
+    measured = Measured(
+        depths=[(units[depth], seconds) for depth, seconds in bench.medians("depth")],
+        depth=units[bench.depth],
+        rows=bench.medians("rows"),
+        piece_depth=units[bench.piece_depth],
+        pieces=bench.medians("piece"),
+        head=[(rows, both - alone) for (rows, both), (_, alone) in heads],
+    )
+    size = sum(layer.weight_bytes for layer in layers[first : first + bench.depth]) >> 20
+    run = f"layers {first}-{first + bench.depth - 1} ({size} MiB) behind {bench.context} positions"
+    return measured, f"{run}, {bench.rounds} rounds"
+
+
+def how_many(sizes: Sequence[int], most_bytes: int) -> int:
+    """Of the last layers: a power of two, at most MOST_LAYERS that take `most_bytes` together, one anyway."""
+    count = 1
+    while 2 * count <= min(len(sizes), MOST_LAYERS) and sum(sizes[-2 * count :]) <= most_bytes:
+        count *= 2
+    return count
+
+
+def most_memory() -> int:
+    """Bytes that MLX may take where nothing else runs. On a Mac: of what the GPU may use without paging."""
+    import mlx.core as mx
+
+    total: int = psutil.virtual_memory().total
+    return min(total, int(mx.device_info()["max_recommended_working_set_size"])) if mx.metal.is_available() else total
+
+
+def main() -> None:
+    started = time.monotonic() - (time.time() - psutil.Process().create_time())
+    answers = os.dup(1)  # only ours: what a library prints goes to the log
+    os.dup2(2, 1)
+    request = msgspec.json.decode(_read_line(), type=ProfileRequest)
+    sys.excepthook = partial(_raised, answers)
+    signal.setitimer(signal.ITIMER_REAL, request.limit_s + ALARM_S)
+    threading.Thread(target=_end_with_the_lifeline, name="nova-lifeline", daemon=True).start()
+    if sys.platform == "linux":  # as engines run
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if request.cpus:
+            os.sched_setaffinity(0, request.cpus)
+    _say(answers, answer(request, Deadline(started + request.budget_s)))
+
+
+def _read_line() -> bytes:
+    """Read without buffering ahead, since the rest of standard input is the lifeline."""
+    line = bytearray()
+    while (byte := os.read(0, 1)) and byte != b"\n":
+        line += byte
+    return bytes(line)
+
+
+def _end_with_the_lifeline() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _raised(answers: int, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The interpreter's hook for what nobody caught; the trace goes to the log."""
+    sys.__excepthook__(kind, error, trace)
+    _say(answers, ProfileAnswer(raised=f"{kind.__name__}: {error}"[:MAX_REASON_CHARS]))
+
+
+def _say(answers: int, answer: ProfileAnswer) -> None:
+    """Write the answer, and end at once: no library's exit handlers have a say in it."""
+    data = memoryview(msgspec.json.encode(answer) + b"\n")
+    while data:
+        data = data[os.write(answers, data) :]
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
