@@ -14,6 +14,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"transport"}),
     frozenset({"control", "model", "plan", "testing"}),
     frozenset({"coordinator", "node", "engine"}),
+    frozenset({"sim"}),
     frozenset({"api"}),
     frozenset({"daemon"}),
     frozenset({"local"}),
@@ -36,6 +37,9 @@ MUST_NOT_USE_MLX = frozenset({"nova.model.tokenizer", "nova.model.card", "nova.m
 
 MLX = frozenset({"mlx", "mlx_lm"})
 PLUGINS = "nova_transport_"
+
+ON_PAPER = {"sim": frozenset({"nova.engine.scheduler", "nova.plan", "nova.wire", "nova.errors", "nova.sim"})}
+"""Parts without I/O, and all of Nova that they may import: packages, or single modules that are pure."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def _objection(one: Import) -> str | None:
         return None
     if top != "nova" or not part:
         return None
+    if part in ON_PAPER and not any(f"{one.target}.".startswith(f"{pure}.") for pure in ON_PAPER[part]):
+        return f"imports {one.target}; {part} has no I/O and imports only {', '.join(sorted(ON_PAPER[part]))}"
     other = rest.partition(".")[0]
     if part in SELF_SUFFICIENT:
         return f"{part} imports {one.target}, but stands on its own"
