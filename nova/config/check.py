@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 
-from nova.config.schema import NAME_PATTERN, Api, Deployment, NodeConfig
+from nova.config.schema import NAME_PATTERN, Api, Deployment, NodeConfig, Plan
 
 # What libzmq dials; besides, Python refuses to look up a name with an empty or overlong label.
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
@@ -27,6 +27,7 @@ def problems(config: NodeConfig) -> Iterator[Problem]:
     yield from _control(config)
     yield from _transport(config)
     yield from deployment_problems(config.deployment)
+    yield from _plan(config.plan, config.deployment)
     yield from _api(config.api)
 
 
@@ -45,6 +46,24 @@ def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
     for index, layers in enumerate(split):
         if layers < 1:
             yield f"deployment.split[{index}]", f"expected at least 1 layer, got {layers}"
+
+
+def _plan(plan: Plan, deployment: Deployment) -> Iterator[Problem]:
+    """Whether it is about the nodes that there are, and leaves something to plan."""
+    named, known = {"pin": plan.pin, "exclude": plan.exclude}, ", ".join(deployment.nodes) or "empty"
+    for key, nodes in named.items():
+        for index, node in enumerate(nodes):
+            if node not in deployment.nodes:
+                yield f"plan.{key}[{index}]", f"{node!r} is not in deployment.nodes, which is {known}"
+    both = next((node for node in plan.pin if node in plan.exclude), None)
+    if both is not None:
+        yield "plan.exclude", f"{both!r} is in plan.pin as well"
+    if plan.strategy == "manual":
+        return
+    if deployment.split:
+        yield "deployment.split", f'is for plan.strategy = "manual"; {plan.strategy!r} finds its own: leave it out'
+    if deployment.nodes and set(deployment.nodes) <= set(plan.exclude):
+        yield "plan.exclude", "leaves no node of deployment.nodes"
 
 
 def _control(config: NodeConfig) -> Iterator[Problem]:

@@ -144,6 +144,35 @@ class Deployment(Section, frozen=True):
     split: Annotated[list[int], Meta(description="layers per node, in the same order; empty splits evenly")] = []
 
 
+class Plan(Section, frozen=True):
+    """Where the model's layers go: as deployment.split says, or as the coordinator plans from what it measures. Then
+    deployment.nodes are those that may be used. Workers leave this table out."""
+
+    strategy: Annotated[
+        Literal["manual", "auto", "latency", "throughput", "speculative", "spread", "memory"],
+        Meta(description="manual takes deployment.nodes and split as they stand; auto plans for plan.prefer"),
+    ] = "manual"
+    prefer: Annotated[
+        Literal["stream", "many", "speculative"],
+        Meta(description="what auto plans for: one text's pace, that of all together, or one text's with guesses"),
+    ] = "stream"
+    context: Annotated[int, Meta(ge=1, description="tokens; texts of this length must fit in memory")] = 4096
+    batch: Annotated[int, Meta(ge=1, description="so many of them at once must fit, and are planned for")] = 1
+    acceptance: Annotated[
+        float, Meta(ge=0, lt=1, description="probability that a guessed token is right, where guesses are planned for")
+    ] = 0.7
+    head_room: Annotated[
+        float, Meta(ge=0, lt=1, description="share of a node's usable memory that the plan leaves free")
+    ] = 0.1
+    min_layers: Annotated[int, Meta(ge=1, description="layers that `spread` gives a node at least")] = 1
+    pin: Annotated[list[Name], Meta(description="nodes that get a stage even if none is better without them")] = []
+    exclude: Annotated[list[Name], Meta(description="nodes of deployment.nodes that get none")] = []
+    rebalance: Annotated[
+        Literal["off", "suggest", "auto"],
+        Meta(description="when measured times give a better plan: say so, or also act on it between requests"),
+    ] = "suggest"
+
+
 class Api(Section, frozen=True):
     """HTTP on the coordinator: the OpenAI and Anthropic APIs, metrics, health."""
 
@@ -180,5 +209,6 @@ class NodeConfig(Section, frozen=True):
     engine: Engine = Engine()
     transport: Transport = Transport()
     deployment: Deployment = Deployment()
+    plan: Plan = Plan()
     api: Api = Api()
     log: Log = Log()

@@ -16,6 +16,7 @@ from nova.control.spoke import Spoke
 from nova.errors import ControlError, GenerationError, NodeLost, NovaError, PeerRefused, ProtocolError
 from nova.ids import new_request_id
 from nova.wire.messages import Hello, Message, Welcome
+from nova.wire.plans import PlanReport
 from nova.wire.requests import (
     Abandon,
     Accepted,
@@ -28,6 +29,8 @@ from nova.wire.requests import (
     Failed,
     Generate,
     Piece,
+    PlanQuery,
+    PlanReply,
     StatusQuery,
     StatusReply,
     TraceQuery,
@@ -38,9 +41,9 @@ GRACE_S = 2.0
 """What the coordinator's word on a passed deadline may take to come."""
 
 GenerateEvent = Accepted | Piece | Completed | Embedded
-_Answer = GenerateEvent | Failed | StatusReply | ExplainReply | CheckReply | TraceReply
-_LAST = (Completed, Embedded, Failed, StatusReply, ExplainReply, CheckReply, TraceReply)
-_Reply = TypeVar("_Reply", StatusReply, ExplainReply, CheckReply, TraceReply)
+_Answer = GenerateEvent | Failed | StatusReply | ExplainReply | CheckReply | TraceReply | PlanReply
+_LAST = (Completed, Embedded, Failed, StatusReply, ExplainReply, CheckReply, TraceReply, PlanReply)
+_Reply = TypeVar("_Reply", StatusReply, ExplainReply, CheckReply, TraceReply, PlanReply)
 
 
 class Client:
@@ -142,6 +145,13 @@ class Client:
             with suppress(NodeLost):  # gone, and the case with it
                 self.spoke.send(Abandon(query.request))
             raise
+
+    async def plan(self, query: PlanQuery, deadline_s: float = 60.0) -> PlanReport:
+        """Where the layers of a model would best go. A node that has not been measured with it needs some seconds.
+
+        Raises ControlError with the coordinator's reason, NodeLost, or RequestTimeout after `deadline_s` seconds.
+        """
+        return (await self._ask(query, query.request, "plan", PlanReply, deadline_s)).report
 
     async def _ask(self, query: Message, request: str, awaited: str, reply: type[_Reply], deadline_s: float) -> _Reply:
         self._open(query, request, awaited, deadline_s)

@@ -4,6 +4,7 @@
     engine       coordinator -> daemon: StartEngine, StopEngine     daemon -> coordinator: EngineExited
                  engine -> daemon -> coordinator: EngineState, Gather, Step, Pooled
                  coordinator -> daemon -> engine: Gathered, Begin, Cancel, Budget
+    planning     coordinator -> daemon: Measure                     daemon -> coordinator: Measured
 
 What clients say is in `nova.wire.requests`.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from nova.wire.plans import NodeProfile
 from nova.wire.values import EngineKey, EngineSpec, KvCost, LinkMeasure, NodeFacts, TransportOffer
 from nova.wire.work import ChunkTiming, Outcome, Sampling
 
@@ -183,3 +185,22 @@ class Pooled(Message, frozen=True):
     stream: int
     vector: bytes
     timing: ChunkTiming | None = None
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+class Measure(Message, frozen=True):
+    """To a node: say what you can do with this model, named as in the deployment's configuration. `request` comes back
+    with the answer."""
+
+    request: str
+    model: str
+
+
+class Measured(Message, frozen=True):
+    """The profile, or why there is none."""
+
+    request: str
+    profile: NodeProfile | None = None
+    reason: str = ""

@@ -2,12 +2,13 @@
 
 Generate -> Accepted, Piece ..., Completed | Embedded | Failed;  Abandon
 StatusQuery -> StatusReply;  ExplainQuery -> ExplainReply;  CheckQuery -> CheckReply | Failed
-TraceQuery -> TraceReply | Failed
+TraceQuery -> TraceReply | Failed;  PlanQuery -> PlanReply | Failed
 """
 
 from __future__ import annotations
 
 from nova.wire.messages import Message
+from nova.wire.plans import PlanReport
 from nova.wire.values import (
     AttemptReport,
     CandidateReport,
@@ -107,8 +108,9 @@ class StatusQuery(Message, frozen=True):
 
 
 class StatusReply(Message, frozen=True):
-    """The whole cluster at one moment. `state` is opening (the model), waiting (for nodes), forming, serving, failed
-    or stopped; `reasons` says what has failed so far, oldest first."""
+    """The whole cluster at one moment. `state` is opening (the model), waiting (for nodes), planning, forming, serving,
+    failed or stopped; `reasons` says what has failed so far, oldest first. `plan` is what the layers were placed by, if
+    they were planned; `deviations` says where its prediction is off, and whether another one would be better."""
 
     request: str
     coordinator: str
@@ -122,6 +124,8 @@ class StatusReply(Message, frozen=True):
     engines: list[EngineStatus]
     counters: dict[str, int]
     reasons: list[str] = []
+    plan: PlanReport | None = None
+    deviations: list[str] = []
 
 
 class ExplainQuery(Message, frozen=True):
@@ -181,3 +185,27 @@ class TraceReply(Message, frozen=True):
     streams: dict[str, int]
     chunks: list[ChunkTiming]
     omitted: int = 0
+
+
+class PlanQuery(Message, frozen=True):
+    """Plan for the nodes of the deployment, and change nothing. What is left at its default is as the coordinator's
+    configuration says; `model` "" is the one that is deployed. `manual` is for that strategy: (node, layers) in the
+    pipeline's order. `measured` takes the times of the group that serves in place of those that its nodes' profiles
+    give."""
+
+    request: str
+    model: str = ""
+    strategy: str = ""
+    context: int = 0
+    batch: int = 0
+    prompt: int = 0
+    acceptance: float | None = None
+    pinned: list[str] = []
+    excluded: list[str] = []
+    manual: list[tuple[str, int]] = []
+    measured: bool = False
+
+
+class PlanReply(Message, frozen=True):
+    request: str
+    report: PlanReport

@@ -11,6 +11,8 @@ from nova.config.load import load
 from nova.config.schema import Engine, NodeConfig
 from nova.errors import ConfigError
 
+PLANNED = "[deployment]\nmodel = 'm'\nnodes = ['a', 'b']\n[plan]\n"
+
 
 def refusal(path: Path | None, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
@@ -114,6 +116,16 @@ def test_an_override_cannot_smuggle_in_a_second_key() -> None:
         (
             "[deployment]\nmodel = 'm'\nnodes = ['a', 'b']\nsplit = [3, 0]\n",
             ["deployment.split[1]", "at least 1 layer"],
+        ),
+        (f"{PLANNED}pin = ['a', 'c']\n", ["plan.pin[1]", "'c' is not in deployment.nodes", "a, b"]),
+        (f"{PLANNED}exclude = ['c']\n", ["plan.exclude[0]", "'c' is not in deployment.nodes"]),
+        (f"{PLANNED}pin = ['a']\nexclude = ['a']\n", ["plan.exclude", "'a' is in plan.pin"]),
+        (f"{PLANNED}exclude = ['a', 'b']\n", ["plan.exclude", "leaves no node"]),
+        (f"{PLANNED}strategy = 'best'\n", ["plan.strategy", "one of", "'latency'"]),
+        (f"{PLANNED}acceptance = 1.0\n", ["plan.acceptance"]),
+        (
+            "[deployment]\nmodel = 'm'\nnodes = ['a']\nsplit = [3]\n[plan]\nstrategy = 'auto'\n",
+            ["deployment.split", "finds its own"],
         ),
         ("[deployment]\nmodel = 'm'\nnodes = ['a/b']\n", ["deployment.nodes", "a list, each item a name of letters"]),
     ],

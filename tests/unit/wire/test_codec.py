@@ -20,10 +20,10 @@ from tests.unit.wire.instances import ANY_MESSAGE, MESSAGES
 CODES = {
     "Hello": 1, "Welcome": 2, "Refused": 3, "Heartbeat": 4, "Goodbye": 5, "Offers": 6,
     "StartEngine": 10, "StopEngine": 11, "EngineState": 12, "EngineExited": 13, "Gather": 14, "Gathered": 15,
-    "Begin": 16, "Cancel": 17, "Step": 20, "Pooled": 21, "Budget": 22,
+    "Begin": 16, "Cancel": 17, "Step": 20, "Pooled": 21, "Budget": 22, "Measure": 23, "Measured": 24,
     "Generate": 30, "Abandon": 31, "Accepted": 32, "Piece": 33, "Completed": 34, "Failed": 35, "StatusQuery": 36,
     "StatusReply": 37, "ExplainQuery": 38, "ExplainReply": 39, "CheckQuery": 40, "CheckReply": 41,
-    "Embedded": 42, "TraceQuery": 43, "TraceReply": 44,
+    "Embedded": 42, "TraceQuery": 43, "TraceReply": 44, "PlanQuery": 45, "PlanReply": 46,
 }  # fmt: skip
 """As they went out into the world. A line is only ever added; 18 and 19 are gone for ever."""
 
