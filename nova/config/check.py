@@ -58,12 +58,10 @@ def _plan(plan: Plan, deployment: Deployment) -> Iterator[Problem]:
     both = next((node for node in plan.pin if node in plan.exclude), None)
     if both is not None:
         yield "plan.exclude", f"{both!r} is in plan.pin as well"
-    if plan.strategy == "manual":
-        return
-    if deployment.split:
-        yield "deployment.split", f'is for plan.strategy = "manual"; {plan.strategy!r} finds its own: leave it out'
     if deployment.nodes and set(deployment.nodes) <= set(plan.exclude):
         yield "plan.exclude", "leaves no node of deployment.nodes"
+    if deployment.split and plan.strategy != "manual":
+        yield "deployment.split", f'is for plan.strategy = "manual"; {plan.strategy!r} finds its own: leave it out'
 
 
 def _control(config: NodeConfig) -> Iterator[Problem]:
