@@ -59,7 +59,7 @@ def _alternatives(cost: CostModel, choice: Choice, reached: float, others: Mappi
     seen = [list(choice.split)]
     alternatives = []
     for what, split in others.items():
-        if list(split) in seen or goal_rate(cost, split, choice.goal) == 0:
+        if list(split) in seen:
             continue
         seen.append(list(split))
         stages, prediction = forecast(cost, split)

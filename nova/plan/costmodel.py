@@ -85,6 +85,16 @@ class CostModel:
             return 0.0
         return link.latency_s if (link := self.links.get((last, first))) else inf
 
+    def check_links(self, names: Sequence[str]) -> None:
+        """Raise PlanError for an unknown node, and for stages that no link joins, the last and the first included."""
+        for name in names:
+            self.node(name)
+        for sender, receiver in pairwise([*names, names[0]] if len(names) > 1 else []):
+            if (sender, receiver) not in self.links:
+                raise PlanError(
+                    f"no link from {sender} to {receiver}: choose another order, or let a transport join them"
+                )
+
     def weight_bytes(self, first: int, stop: int) -> int:
         """What is loaded for the layers [first, stop): an embedding comes with the first, and the head with the last,
         which reads the embedding where the two are tied."""

@@ -9,11 +9,9 @@ through after L(c) + (C - 1) tau(c).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil, inf
 from typing import Literal
 
-from nova.errors import PlanError
 from nova.plan.costmodel import CostModel, Split, spans
 from nova.plan.costmodel import at as at
 from nova.plan.inputs import Question
@@ -50,9 +48,7 @@ def forecast(cost: CostModel, placement: Split) -> tuple[list[PlannedStage], Pre
     """`predict` where the question is already indexed."""
     names, workload = [name for name, _ in placement], cost.workload
     check_split([count for _, count in placement], len(cost.shares), len(placement))
-    for sender, receiver in pairwise([*names, names[0]] if len(names) > 1 else []):
-        if cost.back_s(sender, receiver) == inf:
-            raise PlanError(f"no link from {sender} to {receiver}: choose another order, or let a transport join them")
+    cost.check_links(names)
     token = cost.pace(placement, 1, 1)
     width, speculative = best_width(cost, placement)
     groups, aggregate = best_groups(cost, placement)

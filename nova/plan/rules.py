@@ -76,7 +76,8 @@ def manual(cost: CostModel, split: Split) -> list[tuple[str, int]]:
 
 
 def checked(cost: CostModel, split: list[tuple[str, int]], rule: str) -> list[tuple[str, int]]:
-    """The split, if every stage fits its node. Raises PlanError that says which one lacks how much."""
+    """The split, if every stage fits its node and has links. Raises PlanError that says which one lacks how much."""
+    cost.check_links([name for name, _ in split])
     if missing := lacks(cost, split):
         raise PlanError(f"{rule} does not fit: {'; '.join(missing)}")
     return split

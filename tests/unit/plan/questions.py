@@ -10,9 +10,11 @@ from nova.wire.plans import LinkProfile, NodeProfile
 GIB = 1 << 30
 
 
-def node(name: str, layer_ms: float, *, head_ms: float = 0.0, fixed_ms: float = 0.0, gib: float = 1000) -> NodeProfile:
-    """A node whose chunks cost a tenth more for each position more."""
-    layer_s = [(width, layer_ms / 1e3 * (1 + 0.1 * (width - 1))) for width in (1, 2, 4, 8, 256, 512)]
+def node(
+    name: str, layer_ms: float, *, head_ms: float = 0.0, fixed_ms: float = 0.0, gib: float = 1000, rise: float = 0.1
+) -> NodeProfile:
+    """A node whose chunks cost the share `rise` of one position more for each further one."""
+    layer_s = [(width, layer_ms / 1e3 * (1 + rise * (width - 1))) for width in (1, 2, 4, 8, 256, 512)]
     return NodeProfile(name, int(gib * GIB), fixed_ms / 1e3, layer_s, [(1, head_ms / 1e3)], "test")
 
 
