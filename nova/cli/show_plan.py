@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from nova.cli.show_explain import time
-from nova.wire.plans import Alternative, PlannedStage, PlanReport, Prediction
+from nova.wire.plans import Alternative, PlannedStage, PlanReport
 
 BAR_WIDTH = 12
 COLUMNS = (
@@ -47,13 +47,6 @@ def headline(report: PlanReport) -> str:
     return f"{report.model}: {layers} layers on {over}{more} ({named}{best})"
 
 
-def rate(report: PlanReport, prediction: Prediction) -> float:
-    """Tokens per second that the report's objective counts."""
-    if report.objective == "throughput":
-        return prediction.aggregate_tok_s
-    return prediction.speculative_tok_s if report.objective == "speculative" else prediction.tok_s
-
-
 def split(stages: Sequence[PlannedStage]) -> str:
     """As --split takes it."""
     return ",".join(f"{stage.node}={stage.layers}" for stage in stages)
@@ -77,7 +70,7 @@ def _stages(report: PlanReport, width: int) -> Table:
         cells: list[RenderableType] = [
             Line(f"{index} {stage.node}"), f"{stage.first_layer}-{stage.first_layer + stage.layers - 1}",
             f"{_gib(stage.used_bytes)} of {_gib(stage.memory_bytes)}", f"{_free(stage):.0%}",
-            *_time(stage.step_s, token_s), f"{stage.roofline:.0%}" if stage.roofline else "",
+            *_time(stage.step_s, token_s), f"{stage.roofline:.0%}" if stage.roofline >= 0.005 else "",
         ]  # fmt: skip
         marked = stage is slowest and len(report.stages) > 1
         table.add_row(*(cells[at] for at in shown), style="yellow" if marked else "")
@@ -106,9 +99,8 @@ def _predicted(report: PlanReport) -> RenderableType:
         right = f", {report.acceptance:.0%} of the guesses right" if report.acceptance else ""
         rows.add_row("speculation", f"{found.speculative_tok_s:.2f} tok/s", Line(positions + right))
     if report.batch != 1:
-        streams = f"{report.batch} streams" if report.batch else "all streams"
         groups = f"in {found.groups} group{'s' * (found.groups > 1)}"
-        rows.add_row(streams, f"{found.aggregate_tok_s:.2f} tok/s", Line(groups))
+        rows.add_row(_streams(report), f"{found.aggregate_tok_s:.2f} tok/s", Line(groups))
     prompt = f"{report.prompt} tokens" if report.prompt else "the prompt"
     rows.add_row("first token", time(found.ttft_s), Line(f"after {prompt}, in pieces of {found.prefill_chunk}"))
     lines: list[RenderableType] = [rows]
@@ -118,15 +110,25 @@ def _predicted(report: PlanReport) -> RenderableType:
 
 
 def _alternatives(report: PlanReport) -> RenderableType:
+    """With one stream's rate, and those of speculation and of all streams where they are planned for."""
     table = Table(header_style="bold")
     table.add_column("instead")
     table.add_column("split", overflow="fold")
-    table.add_column("tok/s", justify="right", no_wrap=True)
-    table.add_column("loss", justify="right", no_wrap=True)
+    guessing, several = report.objective == "speculative", report.batch != 1
+    rates = ["tok/s", *["speculation"] * guessing, *[_streams(report)] * several]
+    for column in (*rates, "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
     for each in report.alternatives[:MANY]:
-        table.add_row(Line(each.what), Line(split(each.stages)), f"{rate(report, each.prediction):.2f}", _loss(each))
+        found = each.prediction
+        cells = [found.tok_s, *[found.speculative_tok_s] * guessing, *[found.aggregate_tok_s] * several]
+        told = (f"{tok_s:.2f}" for tok_s in cells)
+        table.add_row(Line(each.what), Line(split(each.stages)), *told, _loss(each))
     rest = _first([each.what for each in report.alternatives], "alternatives")[MANY:]
     return Group(table, *(Line(line, style="dim") for line in rest))
+
+
+def _streams(report: PlanReport) -> str:
+    return f"{report.batch} streams" if report.batch else "all streams"
 
 
 def _loss(each: Alternative) -> str:
