@@ -1,10 +1,10 @@
-"""What comes in: requests at moments of their own, or in a closed loop. Pure."""
+"""What comes in - requests at moments of their own, or in a closed loop - and what becomes of it. Pure."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nova.errors import PlanError
 
@@ -43,6 +43,17 @@ class Fault:
 
     node: str
     at: float
+
+
+@dataclass
+class Served:
+    """What became of a request: when it came (in a closed loop: when it was let in), and each of its tokens."""
+
+    ask: Ask
+    came: float
+    tokens: list[float] = field(default_factory=list)
+    over: bool = False
+    left: bool = False
 
 
 def poisson(count: int, rate: float, prompt: int, tokens: int, seed: int = 0) -> list[Ask]:

@@ -33,6 +33,10 @@ class Line:
     transfer_s: Sequence[float]
 
 
+Placement = Callable[[frozenset[str]], Line]
+"""From the nodes that have died to what runs without them. Raises PlanError where nothing can."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """One chunk's way: when each stage began and ended with it. It `landed` where the last one ended."""

@@ -8,8 +8,8 @@ different, so that no prompt finds another's caches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 
@@ -18,8 +18,8 @@ from nova.errors import GenerationError
 from nova.plan.costs import Costs
 from nova.sim.agenda import Agenda
 from nova.sim.costs import WideCosts
-from nova.sim.load import Ask, Fault, Load
-from nova.sim.pipeline import Line, Pass, Pipeline
+from nova.sim.load import Fault, Load, Served
+from nova.sim.pipeline import Pass, Pipeline, Placement
 from nova.sim.result import Lost
 from nova.wire.messages import Begin
 from nova.wire.values import EngineKey
@@ -31,20 +31,6 @@ WIDE = 32
 """Stages from which on costs are kept as sums; with fewer the scheduler has what it has in an engine."""
 TOKEN = 0
 """What every stage samples."""
-
-Placement = Callable[[frozenset[str]], Line]
-"""From the nodes that have died to what runs without them. Raises PlanError where nothing can."""
-
-
-@dataclass
-class Served:
-    """What became of a request: when it came (in a closed loop: when it was let in), and each of its tokens."""
-
-    ask: Ask
-    came: float
-    tokens: list[float] = field(default_factory=list)
-    over: bool = False
-    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +63,6 @@ class Simulation:
         self._formed = 0
         self._flying: deque[_Flight] = deque()
         self._agenda = Agenda()
-        self._next = 0
-        """Index of the next request to come."""
         self._running: set[int] = set()
         """Indices into `served` of those that are not over."""
         self._forms_at = 0.0
@@ -93,7 +77,7 @@ class Simulation:
 
     def step(self) -> bool:
         """What happens next happens. False when all requests are over."""
-        if self._next == len(self._load.asks) and not self._running:
+        if len(self.served) == len(self._load.asks) and not self._running:
             return False
         lands = self._flying[0].passed.landed if self._flying else inf
         if self._agenda.next_at < lands:
@@ -119,17 +103,16 @@ class Simulation:
 
     def _let_in(self) -> None:
         """The next request comes; but for a closed loop, the one behind it is noted."""
-        asks, index = self._load.asks, self._next
+        asks, index = self._load.asks, len(self.served)
         if index == len(asks):
             return
-        self._next += 1
         ask = asks[index]
         self.served.append(Served(ask, self.now))
         self._running.add(index)
         if ask.patience:
             self._agenda.note(self.now + ask.patience, partial(self._leaves, index))
-        if not self._load.streams and self._next < len(asks):
-            self._agenda.note(asks[self._next].at, self._let_in)
+        if not self._load.streams and index + 1 < len(asks):
+            self._agenda.note(asks[index + 1].at, self._let_in)
         if self.serving:
             self._begin(index)
             self._advance()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from nova.sim.load import Served
 from nova.sim.result import Queue, SimReport, Spread, StageLoad
-from nova.sim.run import Served, Simulation
+from nova.sim.run import Simulation
 
 
 def report(simulation: Simulation) -> SimReport:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from nova.errors import PlanError
 from nova.sim.load import Fault, Load
-from nova.sim.pipeline import Line
-from nova.sim.run import Placement, Simulation
+from nova.sim.pipeline import Line, Placement
+from nova.sim.run import Simulation
 
 MOST_STEPS = 100_000
 
