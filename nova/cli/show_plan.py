@@ -49,7 +49,7 @@ def headline(report: PlanReport) -> str:
 
 def split(stages: Sequence[PlannedStage]) -> str:
     """As --split takes it."""
-    return ",".join(f"{stage.node}={stage.layers}" for stage in stages)
+    return ", ".join(f"{stage.node}={stage.layers}" for stage in stages)
 
 
 def _optimal(gap: float) -> str:
@@ -113,7 +113,7 @@ def _alternatives(report: PlanReport) -> RenderableType:
     """With one stream's rate, and those of speculation and of all streams where they are planned for."""
     table = Table(header_style="bold")
     table.add_column("instead")
-    table.add_column("split", overflow="fold")
+    table.add_column("split")
     guessing, several = report.objective == "speculative", report.batch != 1
     rates = ["tok/s", *["speculation"] * guessing, *[_streams(report)] * several]
     for column in (*rates, "loss"):

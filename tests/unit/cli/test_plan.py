@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 from nova.cli import plan as command
 from nova.cli.plan import Plan, parse_split, rule
 from nova.errors import ConfigError, ControlError
+from nova.model.card import read_card
 from nova.plan import strategies
 from nova.plan.inputs import Question
 from nova.wire.plans import PlanReport
 from nova.wire.requests import PlanQuery
+from tests.support.tiny import make_tiny
 from tests.unit.cli.planreport import cells, reported
 
+EXAMPLE = Path(__file__).parents[3] / "conf/nodes-example.toml"
 RUNNER = CliRunner()
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command()(command.command)
@@ -200,6 +203,14 @@ def test_what_cannot_be_planned_says_why_and_ends_with_status_1(nodes: str, opti
     result = nova("emulated:m5dense", "--nodes", nodes, *options, "--json", status=1)
     assert reason in json.loads(result.stdout)["error"]
     assert reason in " ".join(result.stderr.split())
+
+
+def test_the_example_of_the_help_plans_a_real_folder_by_the_chips_that_it_names(tmp_path: Path) -> None:
+    model = make_tiny(tmp_path / "tiny")
+    printed = json.loads(nova(str(model), "--nodes", str(EXAMPLE), "--pin", "mini", "--json").stdout)
+    assert sum(stage["layers"] for stage in printed["stages"]) == read_card(model).layers
+    assert all(0 < stage["weight_bytes"] < stage["used_bytes"] < stage["memory_bytes"] for stage in printed["stages"])
+    assert "mini" in {stage["node"] for stage in printed["stages"]}
 
 
 def test_a_file_that_is_not_there_and_a_model_that_is_not_are_told(nodes: str) -> None:

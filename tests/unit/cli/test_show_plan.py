@@ -58,7 +58,7 @@ def test_one_planned_stream_has_no_rate_of_all_streams() -> None:
 def test_an_alternative_shows_its_split_its_rate_and_what_it_would_lose() -> None:
     assert cells(shown(reported()), "laptop alone") == ["laptop alone", "laptop=66", "31.20", "60.00", "gains 240%"]
     worse = reported(alternatives=[Alternative("both", TWO, BOTH, 0.706)])
-    assert cells(shown(worse), "both") == ["both", "laptop=58,mini=8", "9.17", "30.20", "71%"]
+    assert cells(shown(worse), "both") == ["both", "laptop=58, mini=8", "9.17", "30.20", "71%"]
 
 
 def test_alternatives_show_every_rate_that_is_planned_for() -> None:
