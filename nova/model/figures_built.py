@@ -56,6 +56,8 @@ def built_figures(folder: Path) -> ModelFigures:
         return _figures(folder)
     except ModelError as error:
         raise error if str(folder) in str(error) else ModelError(f"{folder}: {error}") from error
+    except SystemExit as error:  # mlx_lm's olmo leaves the process where a package of its own is not installed
+        raise ModelError(f"{folder}: mlx_lm needs a package for this architecture that is not installed") from error
 
 
 def _figures(folder: Path) -> ModelFigures:
@@ -72,18 +74,19 @@ def _figures(folder: Path) -> ModelFigures:
     if not words:
         raise ModelError(f"{folder}: the model that mlx_lm builds has no embedding")
     widest = max(words, key=lambda weight: weight.value.shape[0])
-    rows = widest.value.shape[0]
+    rows, numbers = widest.value.shape[0], _numbers(widest.module, widest.value)
     tied = not any(weight.value.ndim == 2 and weight.value.shape[0] == rows for weight in head)
+    passes = max(1, len(caches) // len(layers))  # a looped model goes through its layers again, with other caches
     width = _width(weights[0])
     sizes = cache_sizes(model, layers, caches, lambda: _plain_token_bytes(config, width))
     return ModelFigures(
         name=folder.name,
-        layers=tuple(_layer(*each) for each in zip(weights, sizes, strict=True)),
+        layers=tuple(_layer(*each, passes) for each in zip(weights, sizes, strict=True)),
         embedding_bytes=sum(weight.value.nbytes for weight in embedding),
         head_bytes=sum(weight.value.nbytes for weight in head),
-        head_flops=sum(weight.flops for weight in head) + (widest.flops if tied else 0.0),
+        head_flops=sum(weight.flops for weight in head) + (2.0 * numbers if tied else 0.0),
         tied=tied,
-        hidden_bytes=_numbers(widest.module, widest.value) // rows * _width(weights[0]),
+        hidden_bytes=numbers // rows * width,
         context=next(_found(config, CONTEXT_KEYS), 0),
     )
 
@@ -92,20 +95,20 @@ def _plain_token_bytes(config: dict[str, Any], width: int) -> int:
     """Keys and values of one position in one layer: 2 x heads x numbers of each x their width. Raises ModelError."""
     if any(_found(config, ("kv_lora_rank",))):
         raise ModelError("its caches hold latents, whose size cannot be told from config.json alone")
-    heads = next(_found(config, ("num_attention_heads",)), None)
-    kv_heads = next(_found(config, ("num_key_value_heads",)), heads)
-    hidden = next(_found(config, ("hidden_size",)), None)
+    heads = next(_found(config, ("num_attention_heads", "n_heads")), None)
+    kv_heads = next(_found(config, ("num_key_value_heads", "kv_n_heads")), heads)
+    hidden = next(_found(config, ("hidden_size", "d_model")), None)
     size = next(_found(config, ("head_dim",)), hidden // heads if heads and hidden else None)
     if not isinstance(kv_heads, int) or not isinstance(size, int):
         raise ModelError("config.json does not tell key and value heads: no num_attention_heads, hidden_size, head_dim")
     return 2 * kv_heads * size * width
 
 
-def _layer(weights: Sequence[_Weight], size: CacheSize) -> Layer:
+def _layer(weights: Sequence[_Weight], size: CacheSize, passes: int) -> Layer:
     return Layer(
         weight_bytes=sum(weight.value.nbytes for weight in weights),
-        read_bytes=round(sum(weight.read_bytes for weight in weights)),
-        flops=sum(weight.flops for weight in weights),
+        read_bytes=round(passes * sum(weight.read_bytes for weight in weights)),
+        flops=passes * sum(weight.flops for weight in weights),
         kv_token_bytes=size.token_bytes,
         kv_fixed_bytes=size.fixed_bytes,
         window=size.window,

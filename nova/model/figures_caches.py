@@ -15,6 +15,9 @@ from nova.model.files import one_line
 
 log = structlog.get_logger(__name__)
 
+GROWN = 1024
+"""Positions after which a cache of an unknown kind is looked at, and as many again."""
+
 
 @dataclass(frozen=True)
 class CacheSize:
@@ -51,6 +54,8 @@ def cache_sizes(
     traced here - its kernels need a GPU, or it looks at values - takes `plain_token_bytes` for each plain cache, and
     the log says so.
     """
+    if any(not _known(cache) for cache in caches) and len(caches) == len(layers):
+        return _grown(model)
     owners = {id(cache): index % len(layers) for index, cache in enumerate(caches)}
     if len(caches) != len(layers):
         seen: dict[int, int] = {}
@@ -72,13 +77,8 @@ def _trace(model: Module, caches: Sequence[Any], plain_token_bytes: Callable[[],
     """
     from mlx_lm.models.cache import ArraysCache, CacheList
 
-    def run(tokens: mx.array) -> mx.array:
-        for width in (2, 1):
-            model(tokens[:, :width], cache=caches)
-        return tokens
-
     try:
-        mx.compile(run)(mx.zeros((1, 2), mx.int32))
+        _run(model, caches, 3)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, RuntimeError) as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         if any(isinstance(cache, (ArraysCache, CacheList)) for cache in caches):
@@ -87,6 +87,33 @@ def _trace(model: Module, caches: Sequence[Any], plain_token_bytes: Callable[[],
         log.warning("caches are assumed to hold all key and value heads", bytes_per_layer=assumed, why=why)
         return lambda cache: assumed
     return _held_token_bytes
+
+
+def _run(model: Module, caches: Sequence[Any], positions: int) -> None:
+    def run(tokens: mx.array) -> mx.array:
+        for width in (positions - 1, 1):  # a window is cut to its size by the step behind a prompt
+            model(tokens[:, :width], cache=caches)
+        return tokens
+
+    mx.compile(run)(mx.zeros((1, positions), mx.int32))
+
+
+def _known(cache: Any) -> bool:
+    from mlx_lm.models import cache as kinds
+
+    growing = (kinds.KVCache, kinds.ConcatenateKVCache, kinds.RotatingKVCache, kinds.ChunkedKVCache)
+    return isinstance(cache, (*growing, kinds.ArraysCache, kinds.CacheList))
+
+
+def _grown(model: Module) -> list[CacheSize]:
+    """Of caches of an architecture's own: from how they grow. A window beyond `GROWN` counts as growing on."""
+    from mlx_lm.models.cache import make_prompt_cache
+
+    few, many = make_prompt_cache(model), make_prompt_cache(model)
+    _run(model, few, GROWN)
+    _run(model, many, 2 * GROWN)
+    each = [-(-(more.nbytes - less.nbytes) // GROWN) for less, more in zip(few, many, strict=True)]
+    return [CacheSize(grows, less.nbytes - GROWN * grows) for grows, less in zip(each, few, strict=True)]
 
 
 def _size(cache: Any, token_bytes: Callable[[Any], int]) -> CacheSize:
@@ -113,10 +140,12 @@ def _held_token_bytes(cache: Any) -> int:
 
 
 def _sum(sizes: Sequence[CacheSize]) -> CacheSize:
-    """Of several caches of one layer. One without a window makes the sum one: more than they take, never less."""
+    """Of several caches of one layer. Where not all have one window, each window counts as full from the start."""
     windows = {size.window for size in sizes if size.token_bytes}
+    if len(windows) <= 1:
+        window = max(windows, default=0)
+        return CacheSize(sum(size.token_bytes for size in sizes), sum(size.fixed_bytes for size in sizes), window)
     return CacheSize(
-        sum(size.token_bytes for size in sizes),
-        sum(size.fixed_bytes for size in sizes),
-        0 if 0 in windows else max(windows, default=0),
+        sum(size.token_bytes for size in sizes if not size.window),
+        sum(size.fixed_bytes + size.token_bytes * size.window for size in sizes),
     )
