@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 
 from nova.errors import PlanError
 from nova.plan import rules
@@ -59,17 +60,22 @@ def best(cost: CostModel, names: list[str], goal: Goal, pinned: frozenset[str] =
         instance = instances.at(positions)
         least = least_s(instance)
         tries.append((objective(least, least / len(names)), number, instance, objective))
-    found: list[tuple[float, Split]] = []
-    bound = float("inf")
+    split: Split = []
+    value = bound = inf
     for hope, _, instance, objective in sorted(tries, key=lambda one: one[:2]):
-        if found and hope >= min(value for value, _ in found):
+        if hope >= value:
             break  # and so would all that follow
-        placement = search(instance, objective, names=names)
-        value = objective(placement.total_s, placement.slowest_s)
-        bound = min(bound, value / (1 + placement.gap))
-        found.append((value, [(names[at], count) for at, count in zip(placement.order, placement.split, strict=True)]))
-    value, split = min(found, key=lambda one: one[0])
+        below = partial(_capped, objective, value)  # lets the search drop at once what another size has beaten
+        placement = search(instance, below, names=names)
+        bound = min(bound, below(placement.total_s, placement.slowest_s) / (1 + placement.gap))
+        if (reached := objective(placement.total_s, placement.slowest_s)) < value:
+            value = reached
+            split = [(names[at], count) for at, count in zip(placement.order, placement.split, strict=True)]
     return Choice(goal, goal, split, max(value / bound - 1, 0.0) if bound > 0 else 0.0)
+
+
+def _capped(objective: Objective, cap: float, total_s: float, slowest_s: float) -> float:
+    return min(objective(total_s, slowest_s), cap)
 
 
 def _sizes(cost: CostModel, goal: Goal) -> list[tuple[int, Objective]]:
