@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from nova import __version__
-from nova.cli import chat, keys, model, remote, run, serve, trace, transports
-from nova.cli.output import OUTPUTS
+from nova.cli import chat, keys, model, plan, profile, remote, run, serve, sim, trace, transports
+from nova.cli.schemas import OUTPUTS
 from nova.cli.show import out
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -20,6 +20,9 @@ app.command("chat")(chat.command)
 app.command("status")(remote.status)
 app.command("explain")(remote.explain)
 app.command("trace")(trace.command)
+app.command("plan")(plan.command)
+app.command("profile")(profile.command)
+app.command("sim")(sim.command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(transports.app, name="transports")

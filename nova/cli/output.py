@@ -201,24 +201,6 @@ class Problem(Output, frozen=True, kw_only=True):
     error: str
 
 
-OUTPUTS: dict[str, type[Output]] = {
-    "run": Text,
-    "generate": Text,
-    "status": Status,
-    "explain": Explanation,
-    "transports": Transports,
-    "transports-new": Scaffold,
-    "transports-check": Checked,
-    "keys": Keys,
-    "keys-api": ApiKey,
-    "serve": Serving,
-    "chat": Answer,
-    "trace": Trace,
-    "model": Model,
-    "problem": Problem,
-}
-
-
 def emit(output: Output, compact: bool = False) -> None:
     """One object on standard output; in one line where more of them follow."""
     encoded = msgspec.json.encode(output)

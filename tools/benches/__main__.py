@@ -18,16 +18,19 @@ BENCHES = {
     "churn": "two hundred HTTP clients of which half hang up: errors, memory, slots, time between tokens",
     "forming": "two hundred formings in a row, most of them with a fault, against their limits",
     "microbatch": "streams that decode together over emulated stages, against the best division into micro-batches",
+    "planner": "placements against brute force and other planners' rules, and how long a search takes",
+    "prediction": "what the planner predicts beside what is measured; auto beside an even split on unequal machines",
     "prefill": "the pieces of a prompt over the stages, against S C / (C + S - 1)",
     "sequential": "two nodes with one core each beside mlx_lm in one process, and emulated stages against their bound",
     "serve": "1, 2 and 8 streams over two nodes with one core each, and 8 beside mlx_lm.server",
+    "sim": "the simulator beside emulated stages, and how long a thousand nodes and requests take it",
     "start": "how long a second start takes before the model loads",
     "throttle": "the time between tokens of four streams while a long prompt arrives",
     "transport": "a tensor there and back over each transport, beside a bare socket and a bare ZeroMQ pair",
 }
 """Name of the module, and what it measures."""
 
-QUICK = {"churn", "microbatch", "prefill", "serve", "throttle"}
+QUICK = {"churn", "microbatch", "planner", "prediction", "prefill", "serve", "sim", "throttle"}
 """Those that take minutes and have a short form, to see that they run; its figures are rough."""
 
 QUIET_S = 2.0

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from nova import __version__
 from nova.cli import remote
 from nova.cli.app import app
-from nova.cli.output import OUTPUTS
 from nova.cli.run import make_plan, parse_split
+from nova.cli.schemas import OUTPUTS
 from nova.config.load import load
 from nova.errors import ConfigError, ModelError, NovaError
 from tests.support.gguf import tiny_gguf

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from msgspec import inspect
 from rich.console import Console
 
-from nova.cli.output import OUTPUTS, Problem, Status, Text, emit
+from nova.cli.output import Problem, Status, Text, emit
+from nova.cli.schemas import OUTPUTS
 from nova.cli.show import account, cluster
 from nova.cli.stream import Received, describe
 from nova.wire.requests import Piece, StatusReply
