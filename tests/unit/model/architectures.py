@@ -63,23 +63,54 @@ USUAL: dict[str, Any] = {
     "block_types": ["recurrent", "attention"], "embeddings_scale_by_sqrt_dim": True, "decay_low_rank_dim": 8,
     "gate_low_rank_dim": 8, "a_low_rank_dim": 8, "v_low_rank_dim": 8,
 }  # fmt: skip
+_YARN = {
+    "rope_theta": 10000.0, "type": "yarn", "rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 1024, "llama_4_scaling_beta": 0.1,
+}  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
     "qwen": {"kv_channels": 16},
     "plamo": {"n_shared_head": 2},
-    "mistral4": {
-        "rope_parameters": {
-            "rope_theta": 10000.0,
-            "type": "yarn",
-            "rope_type": "yarn",
-            "factor": 4.0,
-            "mscale": 1.0,
-            "mscale_all_dim": 1.0,
-            "original_max_position_embeddings": 1024,
-            "llama_4_scaling_beta": 0.1,
+    "mistral4": {"rope_parameters": _YARN},
+    "ministral3": {"rope_parameters": _YARN},
+    "deepseek_v2": {"rope_scaling": _YARN},
+    "minicpm3": {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 8}},
+    "gemma3n": {
+        "rope_local_base_freq": 10000.0, "final_logit_softcapping": 30.0, "activation_sparsity_pattern": [0.0] * LAYERS,
+        "altup_num_inputs": 2, "altup_coef_clip": 120.0, "altup_correct_scale": True, "altup_active_idx": 0,
+        "laurel_rank": 8,
+    },
+    "llama4": {"num_experts_per_tok": 1},
+    "bailing_hybrid": {"group_norm_size": 1},
+    "bailing_moe_linear": {"group_norm_size": 1},
+    "kimi_linear": {
+        "linear_attn_config": {
+            "kda_layers": [1, 3, 5], "full_attn_layers": [2, 4, 6], "num_heads": 4, "head_dim": 16,
+            "short_conv_kernel_size": 4,
         }
     },
+    "longcat_flash": {
+        "attention_method": "MLA", "zero_expert_type": "identity", "zero_expert_num": 2, "mla_scale_q_lora": True,
+        "mla_scale_kv_lora": True,
+    },
+    "longcat_flash_ngram": {"zero_expert_num": 2, "mla_scale_q_lora": True, "mla_scale_kv_lora": True},
+    "hunyuan": {"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}},
+    "mimo_v2_flash": {
+        "hybrid_layer_pattern": [0, 1] * (LAYERS // 2), "moe_layer_freq": [0, 1] * (LAYERS // 2),
+        "add_swa_attention_sink_bias": True, "add_full_attention_sink_bias": False,
+    },
+    "spark2_5": {
+        "hidden_act": "gelu",
+        "rope_parameters": {
+            kind: {"rope_theta": 10000.0, "rope_type": "default"} for kind in ("full_attention", "sliding_attention")
+        }
+    },
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention"] * (LAYERS // 2), "mamba_n_heads": 4, "mamba_d_head": 16,
+        "mamba_n_groups": 1,
+    },
+    "step3p5": {"num_attention_groups": 2},
+    "afm7": {"num_kv_reuse_layers": 2},
     "exaone4": {"sliding_window_pattern": "LG"},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * (LAYERS // 2)},
     "nemotron-nas": {
         "block_configs": [
             {"attention": {"no_op": index == 1, "n_heads_in_group": 2}, "ffn": {"ffn_mult": 1.5}}
@@ -90,9 +121,10 @@ OWN: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0},
         "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
     },
-}
-TEXTS = ("gemma3", "gemma4", "kimi_k25", "kimi_vl", "lfm2-vl", "mistral3", "pixtral", "qwen2_vl", "qwen3_5",
-         "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe")  # fmt: skip
+}  # fmt: skip
+"""What single architectures want otherwise."""
+TEXTS = ("gemma3", "gemma3n", "gemma4", "kimi_k25", "kimi_vl", "lfm2-vl", "llama4", "mistral3", "pixtral", "qwen2_vl",
+         "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe")  # fmt: skip
 """They take the text model's values in a table of their own."""
 LARGEST = 64 << 20
 """Bytes: an architecture whose own defaults are as large as a real model is left out."""
