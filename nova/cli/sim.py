@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,12 +17,12 @@ from nova.cli.show_sim import simulated
 from nova.errors import ConfigError, NovaError
 from nova.plan.inputs import Question, Strategy, Workload
 from nova.plan.profiles import find_profile
-from nova.sim import places
 from nova.sim.load import Fault, Load, poisson
-from nova.sim.pipeline import Placement
 from nova.sim.result import SimReport
-from nova.sim.run import Simulation
-from nova.sim.summary import report
+
+if TYPE_CHECKING:
+    from nova.sim.pipeline import Placement
+    from nova.sim.run import Simulation
 
 PATIENCE_S = 2.0
 """What takes longer says how far it is."""
@@ -66,6 +66,9 @@ def command(
     Nothing runs: the engine's scheduler is asked over stages on paper. There is no limit of memory or of requests at
     once, no prefix cache and no speculation in it.
     """
+    from nova.sim.run import Simulation  # these take a while to import
+    from nova.sim.summary import report
+
     if bool(emulated) == bool(nodes) or bool(nodes) != bool(model):
         raise typer.BadParameter("either --nodes FILE with --model M, or --emulated PROFILE")
     if streams and rate:
@@ -107,18 +110,21 @@ def parse_kill(text: str) -> Fault:
 
 def _from_profile(name: str, stages: int, latency_s: float, bandwidth: float) -> tuple[Placement, list[str]]:
     """Raises ModelError and PlanError."""
+    from nova.sim.places import emulated  # takes a while to import
+
     names = [f"node-{number}" for number in range(1, stages + 1)]
-    return places.emulated(find_profile(name), names, latency_s, bandwidth), names
+    return emulated(find_profile(name), names, latency_s, bandwidth), names
 
 
 def _from_file(file: Path, model: str, strategy: Strategy, workload: Workload) -> tuple[Placement, list[str]]:
     """Raises ConfigError, ModelError and PlanError."""
-    from nova.model.figures import figures_of  # takes a while to import
+    from nova.model.figures import figures_of  # these take a while to import
     from nova.plan.nodes import read_nodes
+    from nova.sim.places import planned
 
     figures = figures_of(model, paths.home())
     nodes, links = read_nodes(file, figures)
-    return places.planned(Question(figures, nodes, links, workload, strategy)), [node.name for node in nodes]
+    return planned(Question(figures, nodes, links, workload, strategy)), [node.name for node in nodes]
 
 
 def _run(simulation: Simulation, requests: int) -> None:

@@ -27,8 +27,9 @@ PROFILE = "m5dense"
 PROMPT = 4
 OFF = 0.03
 """Of the measured pace."""
-NODES, REQUESTS, TOKENS, LIMIT_S = 1000, 1000, 32, 60.0
-"""The large cluster: each of so many requests asks for so many tokens."""
+NODES, REQUESTS, LIMIT_S = 1000, 1000, 60.0
+PROMPTS, TOKENS = 512, 32
+"""Of the large cluster: tokens of each request."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _large(report: Report, progress: Progress) -> None:
     for what, rate in (("all at once", 0.0), ("ten in a second", 10.0)):
         progress(f"{NODES} nodes, {REQUESTS} requests, {what}")
         begun = time.monotonic()
-        simulation = Simulation(lambda dead: line, Load(poisson(REQUESTS, rate, 64, TOKENS)))
+        simulation = Simulation(lambda dead: line, Load(poisson(REQUESTS, rate, PROMPTS, TOKENS)))
         while simulation.step():
             pass
         took = time.monotonic() - begun
