@@ -189,7 +189,7 @@ def load_stage(
         )
     if not 0 <= first_layer < last_layer <= card.layers:
         raise ModelError(f"{folder}: no stage {first_layer}-{last_layer} in a model of {card.layers} layers")
-    model, caches = _load_lazily(folder)
+    model, caches = load_lazily(folder)
     stage = StageModel(model, caches, first_layer, last_layer, kv_bits)
     # What the stage does not hold goes away here, never evaluated: neither its file nor its random start is touched.
     del model, caches
@@ -216,7 +216,7 @@ def mask_for(h: mx.array, cache: Any) -> mx.array | str | None:
     return mask
 
 
-def _load_lazily(folder: Path) -> tuple[Module, Cache]:
+def load_lazily(folder: Path) -> tuple[Module, Cache]:
     if "model_file" in read_json(folder / "config.json"):
         raise ModelError(f"{folder}: config.json wants to run code of its own (model_file), which Nova never does")
     try:
