@@ -45,20 +45,23 @@ class CostModel:
         self.shares = [read / mean if mean else 1.0 for read in reads]
         """Seconds of each layer over those of the mean one."""
         context, batch = self.workload.context, self.workload.batch
-        self.layer_bytes = [
-            layer.weight_bytes
-            + batch * (layer.kv_fixed_bytes + layer.kv_token_bytes * min(context, layer.window or context))
+        self.cache_bytes = [
+            batch * (layer.kv_fixed_bytes + layer.kv_token_bytes * min(context, layer.window or context))
             for layer in model.layers
         ]
-        """Weights of each layer, and the caches of the planned requests."""
+        """Of the planned requests, in each layer."""
 
     @cached_property
     def _share_sums(self) -> list[float]:
         return [0.0, *accumulate(self.shares)]
 
     @cached_property
-    def _byte_sums(self) -> list[int]:
-        return [0, *accumulate(self.layer_bytes)]
+    def _weight_sums(self) -> list[int]:
+        return [0, *accumulate(layer.weight_bytes for layer in self.model.layers)]
+
+    @cached_property
+    def _cache_sums(self) -> list[int]:
+        return [0, *accumulate(self.cache_bytes)]
 
     def node(self, name: str) -> NodeProfile:
         """Raises PlanError for a node that the question does not have."""
@@ -99,7 +102,7 @@ class CostModel:
         """What is loaded for the layers [first, stop): an embedding comes with the first, and the head with the last,
         which reads the embedding where the two are tied."""
         model = self.model
-        weights = sum(layer.weight_bytes for layer in model.layers[first:stop])
+        weights = self._weight_sums[stop] - self._weight_sums[first]
         last = stop == len(model.layers)
         if first == 0 or (last and model.tied):
             weights += model.embedding_bytes
@@ -107,8 +110,7 @@ class CostModel:
 
     def used_bytes(self, first: int, stop: int) -> int:
         """Weights, caches of the planned requests and working space."""
-        caches = self._byte_sums[stop] - self._byte_sums[first]
-        caches -= sum(layer.weight_bytes for layer in self.model.layers[first:stop])
+        caches = self._cache_sums[stop] - self._cache_sums[first]
         return self.weight_bytes(first, stop) + caches + self.workload.working_bytes
 
     def room(self, name: str) -> int:

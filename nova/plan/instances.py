@@ -17,7 +17,8 @@ class Instances:
     def __init__(self, cost: CostModel, names: Sequence[str], pinned: frozenset[str] = frozenset()) -> None:
         self._cost, self._nodes = cost, [cost.node(name) for name in names]
         self._shares = np.array(cost.shares)
-        self._layer_bytes = np.array(cost.layer_bytes, np.int64)
+        weights = [layer.weight_bytes for layer in cost.model.layers]
+        self._layer_bytes = np.array(weights, np.int64) + np.array(cost.cache_bytes, np.int64)
         capacity = [cost.room(name) - cost.workload.working_bytes for name in names]
         self._capacity = np.array(capacity, np.int64)
         self._pinned = frozenset(index for index, name in enumerate(names) if name in pinned)

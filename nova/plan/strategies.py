@@ -21,6 +21,9 @@ from nova.wire.plans import PlanReport
 PREFERRED: dict[str, Goal] = {"stream": "latency", "many": "throughput", "speculative": "speculative"}
 """What `auto` plans for, and what placements by rule are compared by."""
 
+SEARCHED_TWICE = 10
+"""Nodes up to which the best for another goal is told too; over more a search takes seconds."""
+
 
 def plan(question: Question) -> PlanReport:
     """The placement that the question's strategy comes to, and all that is to be said of it.
@@ -92,6 +95,8 @@ def _sizes(cost: CostModel, goal: Goal) -> list[tuple[int, Objective]]:
 
 def _runner_up(cost: CostModel, names: list[str], choice: Choice, pinned: frozenset[str]) -> dict[str, Split]:
     """What is best for one stream beside what is best for many, and the other way round."""
+    if len(names) > SEARCHED_TWICE:
+        return {}
     if choice.goal != "latency":
         return {"the best for one stream": best(cost, names, "latency", pinned).split}
     if cost.workload.batch == 1:
