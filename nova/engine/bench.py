@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle
-from statistics import median
 
 import mlx.core as mx
 
@@ -34,6 +33,8 @@ PIECE_REPEATS = 3
 FILL_SHARE = 0.15
 """Of the time there is, for the text that the steps have behind them."""
 MOST_ROUNDS = 30
+SPARSE = frozenset({1, 2, 4, 8})
+"""Rows that are run even if there is no time left."""
 
 MOST_ROWS = WIDTHS[-1]
 SOURCE = 1
@@ -44,7 +45,7 @@ SEED = 5
 
 
 class Bench:
-    """`stage` owns the head. It is over about at `deadline`, once every size has run, unless steps take seconds."""
+    """`stage` owns the head. It is over about at `deadline`, once the sizes that every profile has were run."""
 
     def __init__(self, stage: StageModel, deadline: Deadline) -> None:
         self._stage = stage
@@ -66,10 +67,11 @@ class Bench:
         self.context = self._fill()
         self.rounds = self._all_rounds()
 
-    def medians(self, what: str) -> Points:
-        """Seconds by size: "rows" through `depth` layers, "piece" through `piece_depth`, "depth" of one row through
-        so many layers, rows through one layer and the "head", and "headless"."""
-        return [(size, median(times)) for size, times in sorted(self._samples[what].items())]
+    def times(self, what: str) -> Points:
+        """Seconds by size, the lower quartile, as what disturbs a step only makes it longer: "rows" through
+        `depth` layers, "piece" through `piece_depth`, "depth" of one row through so many layers, rows through one layer
+        and the "head", and "headless"."""
+        return [(size, sorted(times)[len(times) // 4]) for size, times in sorted(self._samples[what].items())]
 
     # --- the parts --------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class Bench:
     def _fill(self) -> int:
         """The text behind all steps: the longest of the pieces that there is time for. How long it is."""
         factor = self.depth / self.piece_depth
-        fitting = [width for width, seconds in self.medians("piece") if seconds * factor <= FILL_SHARE * self._time_s]
+        fitting = [width for width, seconds in self.times("piece") if seconds * factor <= FILL_SHARE * self._time_s]
         width = max(fitting, default=MOST_ROWS)
         self._chunk([SOURCE], self.depth, width)
         return width
@@ -113,7 +115,8 @@ class Bench:
 
     def _round(self) -> None:
         """Every size a few times. A first step behind the text, and behind a row's leaving, pays for moving caches,
-        and is not measured. What is measured for the head follows a step through all layers each time."""
+        and is not measured. What runs through few layers comes behind a step through all: none finds its weights in
+        the CPU's caches because it has just run."""
         depths = [1 << power for power in range(self.depth.bit_length())]
         alone = dict(zip(depths, ([stream] for stream in self._new(len(depths))), strict=True))
         for depth in depths:
@@ -122,18 +125,18 @@ class Bench:
         rows, at_head = self._new(MOST_ROWS), self._new(MOST_ROWS)
         turn = cycle(depths)
         for count in reversed(WIDTHS):
+            if self._deadline.expired and count not in SPARSE:
+                continue
             self._drop([*rows[count:], *at_head[count:]])
             del rows[count:], at_head[count:]
-            self._chunk(rows, self.depth, group=TOGETHER)
             self._chunk(at_head, 1, group=AT_HEAD, head=True)
+            self._chunk(rows, self.depth, group=TOGETHER)
+            depth = next(turn)
+            self._sample("depth", depth, alone[depth], depth)
             self._sample("rows", count, rows, self.depth, group=TOGETHER)
             self._sample("headless", count, at_head, 1, group=AT_HEAD)
             self._sample("rows", count, rows, self.depth, group=TOGETHER)
             self._sample("head", count, at_head, 1, group=AT_HEAD, head=True)
-            depth = next(turn)
-            self._sample("depth", depth, alone[depth], depth)
-            if self._deadline.expired:
-                break
         self._drop([*rows, *at_head, *(stream for one in alone.values() for stream in one)])
 
     # --- a chunk ----------------------------------------------------------------------------------------------------

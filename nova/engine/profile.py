@@ -57,13 +57,13 @@ def measure(folder: Path, kv_bits: int, deadline: Deadline) -> tuple[Measured, s
     bench = Bench(stage, deadline)
     mean = sum(layer.read_bytes for layer in layers) / len(layers)
     units = [sum(layer.read_bytes for layer in layers[first : first + depth]) / mean for depth in range(count + 1)]
-    heads = zip(bench.medians("head"), bench.medians("headless"), strict=True)
+    heads = zip(bench.times("head"), bench.times("headless"), strict=True)
     measured = Measured(
-        depths=[(units[depth], seconds) for depth, seconds in bench.medians("depth")],
+        depths=[(units[depth], seconds) for depth, seconds in bench.times("depth")],
         depth=units[bench.depth],
-        rows=bench.medians("rows"),
+        rows=bench.times("rows"),
         piece_depth=units[bench.piece_depth],
-        pieces=bench.medians("piece"),
+        pieces=bench.times("piece"),
         head=[(rows, both - alone) for (rows, both), (_, alone) in heads],
     )
     size = sum(layer.weight_bytes for layer in layers[first : first + bench.depth]) >> 20

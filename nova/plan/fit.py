@@ -43,9 +43,8 @@ class Measured:
 
 def curves(measured: Measured) -> tuple[float, Points, Points]:
     """`fixed_s`, `layer_s` and `head_s` of a NodeProfile."""
-    fixed, slope = fit_line(measured.depths)
-    layer = [(1, slope)]
-    layer += [(n, max(0.0, seconds - fixed) / measured.depth) for n, seconds in measured.rows if n > 1]
+    fixed, _ = fit_line(measured.depths)  # the slope is not taken: rows went through more layers, and more often
+    layer = [(n, max(0.0, seconds - fixed) / measured.depth) for n, seconds in measured.rows]
     layer += [(n, max(0.0, seconds - fixed) / measured.piece_depth) for n, seconds in measured.pieces]
     return fixed, layer, [(n, max(0.0, seconds)) for n, seconds in measured.head]
 
