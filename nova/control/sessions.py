@@ -25,8 +25,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _REMEMBERED = 256
 
 SAYS: dict[str, frozenset[type[m.Message]]] = {
-    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Step, m.Pooled, m.Offers}),
-    "client": frozenset({r.Generate, r.Abandon, r.StatusQuery, r.ExplainQuery, r.CheckQuery, r.TraceQuery}),
+    "worker": frozenset({m.EngineState, m.EngineExited, m.Gather, m.Step, m.Pooled, m.Offers, m.Measured}),
+    "client": frozenset(
+        {r.Generate, r.Abandon, r.StatusQuery, r.ExplainQuery, r.CheckQuery, r.TraceQuery, r.PlanQuery}
+    ),
 }
 """What each role may say once its session stands, besides Heartbeat and Goodbye."""
 

@@ -9,8 +9,10 @@ import msgspec
 
 from nova.config.schema import Transport as Policy
 from nova.coordinator.pause import doubled
+from nova.coordinator.reach import links
 from nova.errors import NoTransport
 from nova.transport.select import Candidate, Selection, select
+from nova.wire.plans import LinkProfile
 from nova.wire.values import CandidateReport, LinkMeasure, TransportOffer
 
 
@@ -103,6 +105,10 @@ class Choice:
             hold.until = min(hold.until, now)
         for rank, link in links.items():
             self._measured[candidate.name, self.nodes[rank], self.nodes[link.peer]] = link
+
+    def links(self) -> list[LinkProfile]:
+        """Between all nodes that have offered something, for a plan."""
+        return links(self.offers, self.policy, self._measured)
 
     def report(self, in_use: str, now: float) -> list[CandidateReport]:
         """Every transport that was judged, best first, then those that were rejected."""

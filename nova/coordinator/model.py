@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nova.errors import ModelError
+from nova.errors import ModelError, PlanError
 from nova.model.card import read_card
 from nova.model.dialect import Dialect
 from nova.model.files import read_json
@@ -75,22 +75,27 @@ class ServedModel:
     sampling: Mapping[str, float] = field(default_factory=dict)
 
 
-def open_model(name: str, home: Path, stages: int, split: list[int]) -> ServedModel:
-    """Read the model's card and tokenizer, and settle the split. Slow (a second): call it off the event loop.
+def open_model(name: str, home: Path, stages: int, split: list[int] | None) -> ServedModel:
+    """Read the model's card and tokenizer, and settle the split: an even one if it is empty. If it is None a plan is to
+    find it, and there is none yet. Slow (a second): call it off the event loop.
 
     Raises ModelError and PlanError.
     """
     created = int(time.time())
     if is_emulated(name):
         profile = find_profile(name)
-        chosen = split or profile.stages(stages)
-        check_split(chosen, profile.layers, stages)
-        check_stages(profile, chosen)
+        if split is None and not profile.divisible:
+            raise PlanError(f'{name} has times for one split only: plan.strategy must be "manual" for it')
+        chosen = [] if split is None else split or profile.stages(stages)
+        if split is not None:
+            check_split(chosen, profile.layers, stages)
+            check_stages(profile, chosen)
         return ServedModel(name, profile.layers, VOCABULARY, UNLIMITED, [], Bytes(), Bytes(), chosen, created)
     folder = locate(name, home)
     card = read_card(folder)
-    chosen = split or even_split(card.layers, stages)
-    check_split(chosen, card.layers, stages)
+    chosen = [] if split is None else split or even_split(card.layers, stages)
+    if split is not None:
+        check_split(chosen, card.layers, stages)
     text = Tokenizer.load(folder)
     stop = {*card.eos_token_ids, *([] if text.eos_token_id is None else [text.eos_token_id])}
     # Prompts are encoded in a thread of their own, and a tokenizer is not for two threads at once.

@@ -15,27 +15,32 @@ from nova.clock import Clock, monotonic
 from nova.config.schema import NodeConfig
 from nova.control.hub import Hub
 from nova.control.session import Session
-from nova.coordinator import check
+from nova.coordinator import asked, check
 from nova.coordinator.books import Books
 from nova.coordinator.deployment import Deployment, Outbox
 from nova.coordinator.front import Front
 from nova.coordinator.intake import Intake
 from nova.coordinator.metrics import Metrics, State
 from nova.coordinator.model import open_model
+from nova.coordinator.planner import Planner
+from nova.coordinator.planning import Planning
+from nova.coordinator.questions import Questions
 from nova.coordinator.serving import Post, Serving
 from nova.coordinator.status import explain, status
+from nova.coordinator.survey import Survey
 from nova.coordinator.texts import Texts
 from nova.coordinator.trace import Trace
 from nova.errors import NodeLost, NovaError, ProtocolError
 from nova.ids import new_ticket
 from nova.model.locate import served_name
-from nova.wire.messages import EngineExited, EngineState, Gather, Message, Offers, Pooled, Step
+from nova.wire.messages import EngineExited, EngineState, Gather, Measured, Message, Offers, Pooled, Step
 from nova.wire.requests import (
     Abandon,
     CheckQuery,
     ExplainQuery,
     Failed,
     Generate,
+    PlanQuery,
     StatusQuery,
     StatusReply,
     TraceQuery,
@@ -59,13 +64,17 @@ class Coordinator:
         self._workers: dict[str, Session] = {}
         self._texts = Texts()
         self._answering: set[asyncio.Task[None]] = set()
-        nodes = [str(node) for node in config.deployment.nodes] or [config.name]
+        nodes = asked.candidates(config) or [config.name]
         self._deployment = Deployment(config, nodes, [], new_ticket)
         self._checks = check.Checks(config, new_ticket, self._to_client)
         self._metrics, self._trace = Metrics(nodes), Trace()
         books = Books(self._deployment, self._metrics, self._trace, self._offset_ns, clock)
         post = Post(self._to_client, self._to_node)
         self._serving = Serving(config.deployment, self._deployment, post, books, clock)
+        self._survey = Survey(self._to_node, self._machine)
+        planner = Planner(self._deployment, self._survey, home)
+        self._planning = Planning(config.plan, planner, self._deployment, self._step, clock)
+        self._questions = Questions(config, planner, self._planning, self._deployment, self._to_client)
         self._intake = Intake(self._serving, self._texts)
         self.front = Front(self, self._texts)
 
@@ -78,6 +87,7 @@ class Coordinator:
                     opening.result()
                 self._step(self._deployment.tick(self._clock()))
                 self._send(self._checks.tick(self._clock()))
+                self._planning.tick(self._clock())
                 await asyncio.sleep(TICK_S)
         finally:
             opening.cancel()
@@ -87,6 +97,8 @@ class Coordinator:
         self._serving.fail_all(f"the coordinator {self._config.name} is shutting down", "unavailable")
         self._send(self._deployment.stop(self._clock()))
         self._texts.close()
+        self._planning.close()
+        self._questions.close()
 
     # --- the front --------------------------------------------------------------------------------------------------
 
@@ -110,7 +122,8 @@ class Coordinator:
         problem = self._texts.problem if self._texts.settled.is_set() else ""
         model = served_name(self._config.deployment.model)
         return status(
-            request, self._config.name, model, self._deployment, sessions, counters, problem, self._clock()
+            request, self._config.name, model, self._deployment, sessions, counters, problem, self._planning,
+            self._clock(),
         )  # fmt: skip
 
     def metrics(self) -> bytes:
@@ -136,11 +149,13 @@ class Coordinator:
         if session.role != "worker":
             self.abandon(session.id)
             self._send(self._checks.abandon(session.id, self._clock()))
+            self._questions.abandon(session.id)
         elif self._workers.get(session.name) is session:
             log.warning("node left", node=session.name, reason=why)
             del self._workers[session.name]
             self._step(self._deployment.node_left(session.name, why, self._clock()))
             self._send(self._checks.node_left(session.name, why, self._clock()))
+            self._survey.node_left(session.name, why)
 
     def received(self, session: Session, message: Message) -> None:
         now, node = self._clock(), session.name
@@ -163,6 +178,8 @@ class Coordinator:
                 self._stepped(node, message, now)
             case Pooled():
                 self._serving.pooled(node, message)
+            case Measured():
+                self._survey.measured(node, message)
             case Generate():
                 self.ask(session.id, message)
             case Abandon():
@@ -171,6 +188,8 @@ class Coordinator:
             case CheckQuery():
                 offers = {name: worker.offers for name, worker in self._workers.items()}
                 self._send(self._checks.begin(session.id, message, offers, now))
+            case PlanQuery():
+                self._questions.ask(session.id, message)
             case ExplainQuery():
                 self._to_client(session.id, explain(message.request, self._deployment, now))
             case StatusQuery():
@@ -190,6 +209,8 @@ class Coordinator:
             offsets = [self._offset_ns(each) for each in deployment.nodes]
             if slow := deployment.passed(timings, offsets):
                 log.warning("a link is slow", detail=slow)
+            for timing in timings:
+                self._planning.passed(timing, offsets)
         self._serving.stepped(node, message)
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -207,7 +228,8 @@ class Coordinator:
         if not deployment.model:
             self._texts.settle("no model is deployed: set deployment.model in the coordinator's configuration")
             return
-        opening = (deployment.model, self._home, len(self._deployment.nodes), list(deployment.split))
+        planned = self._config.plan.strategy != "manual"
+        opening = (deployment.model, self._home, len(self._deployment.nodes), None if planned else deployment.split)
         try:
             model = await asyncio.to_thread(open_model, *opening)
         except NovaError as error:
@@ -215,8 +237,11 @@ class Coordinator:
             log.error("model cannot be served", model=deployment.model, reason=str(error))
             return
         self._texts.settle(model)
-        self._step(self._deployment.place(self._deployment.nodes, model.split, self._clock()))
         log.info("model opened", model=deployment.model, layers=model.layers, split=model.split)
+        if planned:
+            self._planning.begin(asked.configured(self._config.plan, deployment.model))
+        else:
+            self._step(self._deployment.place(self._deployment.nodes, model.split, self._clock()))
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -259,6 +284,11 @@ class Coordinator:
             log.info("message dropped", kind=type(message).__name__, reason=str(error))
         except ProtocolError as error:  # too large
             log.error("message dropped", kind=type(message).__name__, reason=str(error))
+
+    def _machine(self, node: str) -> str:
+        """A name of the machine that it runs on; one that does not say counts as a machine of its own."""
+        session = self._workers.get(node)
+        return session.hello.facts.boot_id if session is not None and session.hello.facts is not None else node
 
     def _offset_ns(self, node: str) -> int:
         """That node's monotonic clock minus ours; nought for a process on this very machine."""

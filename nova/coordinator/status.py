@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from nova import __version__
 from nova.control.session import Session
 from nova.coordinator.deployment import Deployment
+from nova.coordinator.planning import Planning
 from nova.wire.requests import ExplainReply, StatusReply
 from nova.wire.values import EngineStatus, NodeStatus
 
@@ -19,6 +20,7 @@ def status(
     sessions: Sequence[Session],
     counters: Mapping[str, int],
     problem: str,
+    planning: Planning,
     now: float,
 ) -> StatusReply:
     """`problem` is why there is no model to serve, "" when there is one."""
@@ -29,7 +31,7 @@ def status(
         coordinator=coordinator,
         nova=__version__,
         model=model,
-        state="failed" if problem else deployment.state if deployment.split else "opening",
+        state="failed" if problem else _state(deployment, planning),
         transport=deployment.transport,
         generation=deployment.generation,
         rejected=deployment.choice.selection.rejected,
@@ -42,7 +44,9 @@ def status(
             for each in deployment.engines.values()
         ],
         counters=dict(counters),
-        reasons=[problem] if problem else [*deployment.reasons, *_present(deployment)],
+        reasons=[problem] if problem else [*deployment.reasons, *_present(deployment, planning)],
+        plan=planning.report,
+        deviations=planning.deviations,
     )  # fmt: skip
 
 
@@ -59,10 +63,17 @@ def explain(request: str, deployment: Deployment, now: float) -> ExplainReply:
     )
 
 
-def _present(deployment: Deployment) -> list[str]:
+def _state(deployment: Deployment, planning: Planning) -> str:
+    """Before the layers are placed there is more to wait for than the deployment knows."""
+    if deployment.split or deployment.state != "waiting":
+        return deployment.state
+    return "opening" if not planning.begun else "waiting" if deployment.missing else "planning"
+
+
+def _present(deployment: Deployment, planning: Planning) -> list[str]:
     """What it waits for now, where the last failure does not say it."""
     told = deployment.state in ("serving", "stopped") or (deployment.state == "failed" and not deployment.missing)
-    if told or not deployment.split:
+    if told or _state(deployment, planning) == "opening":
         return []
     missing = ", ".join(deployment.missing)
     return [f"waiting for {missing} to join"] if missing else [deployment.why_not]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,12 @@ import structlog
 
 from nova import __version__
 from nova.config.schema import NodeConfig
-from nova.errors import EngineError, NodeLost
+from nova.errors import EngineError, NodeLost, NovaError
 from nova.node.blas import Blas, choose, engine_environment
 from nova.node.facts import gather
 from nova.node.ipc import EngineLines
 from nova.node.process import EngineProcess
+from nova.node.profiling import profile
 from nova.wire.boot import Boot
 from nova.wire.messages import (
     Begin,
@@ -29,6 +30,8 @@ from nova.wire.messages import (
     Gathered,
     Heartbeat,
     Hello,
+    Measure,
+    Measured,
     Message,
     Offers,
     Pooled,
@@ -38,6 +41,7 @@ from nova.wire.messages import (
     Welcome,
 )
 from nova.wire.phases import READY
+from nova.wire.plans import NodeProfile
 from nova.wire.values import EngineKey, EngineSpec, TransportOffer
 
 log = structlog.get_logger(__name__)
@@ -45,10 +49,14 @@ log = structlog.get_logger(__name__)
 ENGINE_HEARTBEAT_S = 0.5
 
 
-class NodeAgent:
-    """Handler of the spoke's session, and owner of this node's engines. `send` goes to the coordinator."""
+Profile = Callable[[str, NodeConfig, Path], Awaitable[NodeProfile]]
 
-    def __init__(self, config: NodeConfig, home: Path) -> None:
+
+class NodeAgent:
+    """Handler of the spoke's session, and owner of this node's engines. `send` goes to the coordinator; `profile` says
+    what this node can do with a model, and raises NovaError."""
+
+    def __init__(self, config: NodeConfig, home: Path, profile: Profile = profile) -> None:
         self.send: Callable[[Message], None] = _no_session
         self._config = config
         self._home = home
@@ -58,6 +66,10 @@ class NodeAgent:
         self._lines = EngineLines(self._from_engine)
         self._engines: dict[bytes, EngineProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._profile = profile
+        self._one = asyncio.Lock()
+        """Two measurements at once would measure each other."""
+        self._measuring: set[asyncio.Task[None]] = set()
         self._blas: Blas = choose(config.engine.cpu_blas)
         if self._blas.advice:
             log.warning(self._blas.advice)
@@ -90,6 +102,9 @@ class NodeAgent:
         """End all engines, by force where they do not follow; afterwards none is left. Idempotent."""
         for engine in self._engines.values():
             self._stop(engine, "the daemon ends")
+        for task in self._measuring:
+            task.cancel()
+        await asyncio.gather(*self._measuring, return_exceptions=True)
         if self._tasks:
             # Stop, SIGTERM and SIGKILL follow each other within this time; supervise() sees to it.
             await asyncio.wait(self._tasks, timeout=2 * self._config.engine.stop_s + 1.0)
@@ -118,6 +133,10 @@ class NodeAgent:
                     self._stop(engine, message.reason)
                 else:  # the coordinator waits for its end
                     self._report(EngineExited(key, 0, True, "no such engine runs here", ""))
+            case Measure():
+                task = asyncio.create_task(self._measure(message))
+                self._measuring.add(task)
+                task.add_done_callback(self._measuring.discard)
             case Gathered(engine=key) | Begin(engine=key) | Cancel(engine=key) | Budget(engine=key):
                 self._to_engine(key, message)
             case other:
@@ -132,6 +151,15 @@ class NodeAgent:
         task = asyncio.create_task(self._life(engine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _measure(self, measure: Measure) -> None:
+        try:
+            async with self._one:
+                answer = Measured(measure.request, await self._profile(measure.model, self._config, self._home))
+        except NovaError as error:
+            log.warning("not measured", model=measure.model, reason=str(error))
+            answer = Measured(measure.request, reason=str(error))
+        self._report(answer)
 
     def _own(self, spec: EngineSpec) -> EngineSpec:
         """The coordinator says what to run; where and how this machine does it is its own configuration's."""
