@@ -21,7 +21,7 @@ from mlx.utils import tree_flatten
 from nova.errors import ModelError
 from nova.model.figures_caches import CacheSize, cache_sizes
 from nova.model.files import read_json
-from nova.model.stage import load_lazily as load_lazily
+from nova.model.stage import load_lazily
 from nova.plan.inputs import Layer, ModelFigures
 
 EXPERTS_KEYS = (
