@@ -8,44 +8,20 @@ sliding window, for all states of a size at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from nova.plan.search_instance import SLACK, Floats, Instance, Ints, Placement, Reach
+from nova.plan.search_sets import sets_of
 from nova.plan.search_window import after, before
 
 ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """All sets of `size` nodes, as bits. `inside[a, r]` is the a-th member of set r, `outside[b, r]` the b-th other.
-    `rank[mask]` is r, `place[mask, node]` the a or b of a node."""
-
-    masks: Ints
-    inside: Ints
-    outside: Ints
-
-
-@lru_cache(maxsize=4)
-def _sets(nodes: int) -> tuple[list[_Sets], Ints, Ints]:
-    """The sets of every size from 0 on; the rank of each set among its size; and the place of each node in or out."""
-    masks = np.arange(1 << nodes)
-    member = (masks[:, None] >> np.arange(nodes)) & 1
-    sizes = member.sum(axis=1)
-    rank = np.zeros(1 << nodes, np.int64)
-    place = np.where(member == 1, np.cumsum(member, axis=1), np.cumsum(1 - member, axis=1)) - 1
-    layers = []
-    for size in range(nodes + 1):
-        chosen = masks[sizes == size]
-        rank[chosen] = np.arange(len(chosen))
-        inside = np.nonzero(member[chosen])[1].reshape(len(chosen), size).T
-        outside = np.nonzero(1 - member[chosen])[1].reshape(len(chosen), nodes - size).T
-        layers.append(_Sets(chosen, inside, outside))
-    return layers, rank, place
+"""Share by which sums of the same seconds may differ."""
+REUSE = 1.06
+"""Up to so much below the limit of an earlier backward pass, its bounds still serve."""
+KEPT = 6
+"""Backward passes; one takes 5 MB at ten nodes and 128 layers."""
 
 
 class _Rows(NamedTuple):
@@ -62,19 +38,27 @@ class Exact:
 
     def __init__(self, instance: Instance) -> None:
         self._in = instance
-        self._sets, self._rank, self._place = _sets(instance.nodes)
+        self._sets, self._rank, self._place = sets_of(instance.nodes)
         self._pinned = sum(1 << node for node in instance.pinned)
         others = np.where(np.eye(instance.nodes, dtype=bool), np.inf, instance.back_s)
         self._back = others.min(axis=1)
         farthest = np.where(np.isfinite(others), others, -np.inf).max(axis=1)
+        self._rests: list[tuple[float, list[Floats]]] = []
         self._spread = float((farthest - self._back).max(initial=0.0))
 
     def __call__(self, limit: float, most: float) -> tuple[float, Placement | None]:
         reach = self._in.reach(limit)
         hop = np.where(self._in.hop_s <= limit * (1 + SLACK), self._in.hop_s, np.inf)
-        found = [placed for placed in (self._alone(reach), self._several(most, reach, hop)) if placed is not None]
+        found = [
+            placed for placed in (self._alone(reach), self._several(limit, most, reach, hop)) if placed is not None
+        ]
         best = min(found, key=lambda placed: placed.total_s, default=None)
         return (np.inf, None) if best is None else (best.total_s, best)
+
+    def _nearest(self, limit: float) -> tuple[float, list[Floats]]:
+        """Of the latest backward passes the one with the least limit that is no lower."""
+        above = [kept for kept in self._rests if kept[0] >= limit]
+        return min(above, key=lambda kept: kept[0], default=(np.inf, []))
 
     def _alone(self, reach: Reach) -> Placement | None:
         layers = self._in.layers
@@ -82,11 +66,14 @@ class Exact:
         choices = [self._in.placed((int(node),), (layers,)) for node in able]
         return min(choices, key=lambda placed: placed.total_s, default=None)
 
-    def _several(self, most: float, reach: Reach, hop: Floats) -> Placement | None:
+    def _several(self, limit: float, most: float, reach: Reach, hop: Floats) -> Placement | None:
         if self._in.nodes == 1:
             return None
         start = self._start(reach)
-        rest = self._backward(reach, hop)
+        above, rest = self._nearest(limit)
+        if not rest or limit * REUSE < above:
+            rest = self._backward(reach, hop)
+            self._rests = [*self._rests[-KEPT + 1 :], (limit, rest)]
         least = float((start.cost + rest[1]).min())
         if least > most:
             return None
