@@ -45,20 +45,18 @@ def command(
 
 async def _profiled(model: str, fresh: bool, config: Path | None, settings: list[str], json: bool) -> Profile:
     node, begun = load(config, settings), monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(_say_what_takes_long(model))
-        try:
-            found = await profile(model, node, paths.home(node.home), fresh)
-        finally:
-            waiting.cancel()
+    patience = asyncio.get_running_loop().call_later(PATIENCE_S, _say_what_takes_long, model)
+    try:
+        found = await profile(model, node, paths.home(node.home), fresh)
+    finally:
+        patience.cancel()
     told = Profile(model=model, profile=found, seconds=monotonic() - begun)
     if not json:
         out.print(shown(told))
     return told
 
 
-async def _say_what_takes_long(model: str) -> None:
-    await asyncio.sleep(PATIENCE_S)
+def _say_what_takes_long(model: str) -> None:
     err.print(f"measuring {model} here takes some {BUDGET_S:.0f} s", style="dim", markup=False)
 
 

@@ -14,7 +14,8 @@ import pytest
 from nova.config.load import load
 from nova.config.schema import NodeConfig
 from nova.errors import ConfigError, EngineError, ModelError
-from nova.node import memory, profiling
+from nova.node import blas, memory, profiling
+from nova.node.blas import Blas
 from nova.node.profiling import profile
 from nova.wire.plans import NodeProfile
 from nova.wire.profiling import ProfileAnswer
@@ -47,7 +48,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "import os, sys\nline = sys.stdin.readline()\nopen(sys.argv[1], 'a').write(line)\n"
         f"print({msgspec.json.encode(ProfileAnswer(FOUND)).decode()!r}, flush=True)\nsys.stdin.read()\n"
     )
-    monkeypatch.setattr(profiling.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     return script
 
 
@@ -89,7 +90,7 @@ def test_fresh_measures_anew(model: Path, child: Path, nova_home: Path) -> None:
 def test_another_setting_of_engines_is_another_profile(
     model: Path, child: Path, nova_home: Path, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiling.blas, "choose", lambda named: profiling.blas.Blas(None if named == "off" else named))
+    monkeypatch.setattr(blas, "choose", lambda named: Blas(None if named == "off" else named))
     found(model, nova_home)
     found(model, nova_home, setting)
     assert len(asked(child)) == 2
