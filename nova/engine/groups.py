@@ -10,7 +10,7 @@ there are more groups than the pace of the stages asks for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 
 from nova.engine.padding import Size
@@ -94,9 +94,17 @@ class Groups:
 
     def _quota(self, group: int, target: int) -> int:
         """As even as can be: where the division leaves a rest, so many groups have one more."""
+        return self._quotas([group], target)[group]
+
+    def _quotas(self, groups: Iterable[int], target: int) -> dict[int, int]:
         base, rest = divmod(self.streams, target)
-        larger = sum(len(members) > base for other, members in self._members.items() if other != group)
-        return min(base + (larger < rest), MAX_ROWS)
+        larger = sum(len(members) > base for members in self._members.values())
+
+        def quota(group: int) -> int:
+            others = larger - (len(self._members[group]) > base)
+            return min(base + (others < rest), MAX_ROWS)
+
+        return {group: quota(group) for group in groups}
 
     def _size(self, streams: Sequence[int]) -> Size:
         return Size.of([self._length(stream) for stream in streams])
@@ -110,7 +118,7 @@ class Groups:
         if not self._pool:
             return
         sizes = {group: self._size(members) for group, members in self._members.items()}
-        quotas = {group: self._quota(group, target) for group in self._members}
+        quotas = self._quotas(self._members, target)
 
         def fits(stream: int) -> bool:
             return any(size.takes(self._length(stream)) for size in sizes.values())
@@ -148,7 +156,7 @@ class Groups:
         if len(self._members) > target:
             late = []  # who would go to a group that is one too many might meet its members on their way back
         elif len(self._members) == target:
-            late = self._housed(late, group, {other: self._quota(other, target) for other in self._members})
+            late = self._housed(late, group, self._quotas(self._members, target))
         misfits = self._misfits([stream for stream in members if stream not in late])
         if len(self._members) >= self._most:
             misfits = self._housed(misfits, group)
