@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 
@@ -15,14 +16,14 @@ from nova.plan.costmodel import CostModel, Split
 from nova.plan.inputs import Question
 from nova.plan.instances import Instances, least_s
 from nova.plan.predict import WIDTHS, Choice, Goal, chunks_behind, cycle_s, divisions, epoch_s
-from nova.plan.search import Objective, search
+from nova.plan.search import Instance, Objective, Placement, search
 from nova.wire.plans import PlanReport
 
 PREFERRED: dict[str, Goal] = {"stream": "latency", "many": "throughput", "speculative": "speculative"}
 """What `auto` plans for, and what placements by rule are compared by."""
 
-SEARCHED_TWICE = 10
-"""Nodes up to which the best for another goal is told too; over more a search takes seconds."""
+EXACT_NODES = 10
+"""Up to so many the search is exact, and quick: then the best for another goal is told too."""
 
 
 def plan(question: Question) -> PlanReport:
@@ -54,27 +55,49 @@ def plan(question: Question) -> PlanReport:
 def best(cost: CostModel, names: list[str], goal: Goal, pinned: frozenset[str] = frozenset()) -> Choice:
     """The placement over any of these nodes that is best for the goal.
 
-    Every size of chunk that the goal may choose is a search of its own; those that cannot win are left out. Raises
-    PlanError where nothing fits.
+    Every size of chunk that the goal may choose is a search of its own; those that cannot win are left out. Over more
+    nodes than are searched exactly, only sizes follow at which the placement found is better still. Raises PlanError
+    where nothing fits.
     """
-    instances = Instances(cost, names, pinned)
+    instances, spread = Instances(cost, names, pinned), min(len(names), len(cost.shares))
     tries = []
-    for number, (positions, objective) in enumerate(_sizes(cost, goal)):
+    for positions, objective in _sizes(cost, goal):
         instance = instances.at(positions)
         least = least_s(instance)
-        tries.append((objective(least, least / len(names)), number, instance, objective))
-    split: Split = []
+        tries.append(_Size(instance, objective, objective(least, least / spread)))
     value = bound = inf
-    for hope, _, instance, objective in sorted(tries, key=lambda one: one[:2]):
-        if hope >= value:
-            break  # and so would all that follow
-        below = partial(_capped, objective, value)  # lets the search drop at once what another size has beaten
-        placement = search(instance, below, names=names)
+    found: Placement | None = None
+    while tries:
+        judged = found if len(names) > EXACT_NODES else None
+        promises = [size.promise(judged) for size in tries]
+        if min(promises) >= value:
+            break
+        size = tries.pop(promises.index(min(promises)))
+        below = partial(_capped, size.objective, value)  # the search drops at once what another size has beaten
+        placement = search(size.instance, below, names=names)
         bound = min(bound, below(placement.total_s, placement.slowest_s) / (1 + placement.gap))
-        if (reached := objective(placement.total_s, placement.slowest_s)) < value:
-            value = reached
-            split = [(names[at], count) for at, count in zip(placement.order, placement.split, strict=True)]
+        if (reached := size.objective(placement.total_s, placement.slowest_s)) < value:
+            value, found = reached, placement
+    bound = min([bound, *(size.hope for size in tries)])
+    assert found is not None  # the first search finds one, or raises
+    split = [(names[at], count) for at, count in zip(found.order, found.split, strict=True)]
     return Choice(goal, goal, split, max(value / bound - 1, 0.0) if bound > 0 else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Size:
+    """A size of chunk that the goal may choose. No placement has a lower objective than `hope`."""
+
+    instance: Instance
+    objective: Objective
+    hope: float
+
+    def promise(self, placement: Placement | None) -> float:
+        """The objective of the placement that was found for another size, or what could be at best."""
+        if placement is None:
+            return self.hope
+        placed = self.instance.placed(placement.order, placement.split)
+        return self.objective(placed.total_s, placed.slowest_s)
 
 
 def _capped(objective: Objective, cap: float, total_s: float, slowest_s: float) -> float:
@@ -95,7 +118,7 @@ def _sizes(cost: CostModel, goal: Goal) -> list[tuple[int, Objective]]:
 
 def _runner_up(cost: CostModel, names: list[str], choice: Choice, pinned: frozenset[str]) -> dict[str, Split]:
     """What is best for one stream beside what is best for many, and the other way round."""
-    if len(names) > SEARCHED_TWICE:
+    if len(names) > EXACT_NODES:
         return {}
     if choice.goal != "latency":
         return {"the best for one stream": best(cost, names, "latency", pinned).split}

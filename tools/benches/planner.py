@@ -143,7 +143,8 @@ def tight(random: Random, nodes: int, layers: int) -> Question:
 def roomy(random: Random, nodes: int, layers: int) -> Question:
     layer = Layer(GIB // 4, GIB // 4, 0.0, 4096)
     figures = ModelFigures("roomy", (layer,) * layers, GIB // 2, GIB // 2, 0.0, False, 16384)
-    share = layers * layer.weight_bytes / random.uniform(0.33, 0.75) / min(nodes, layers // 4)
+    whole = layers * (layer.weight_bytes + 8 * 4096 * layer.kv_token_bytes) + GIB
+    share = whole / random.uniform(0.33, 0.75) / min(nodes, layers // 4)
     profiles = [_profile(random, f"n{index}", int(share * random.uniform(0.5, 1.5))) for index in range(nodes)]
     workload = Workload(context=4096, batch=8, acceptance=0.8, head_room=0.0, working_bytes=0)
     return Question(figures, profiles, _links(random, profiles, 16384, 1.0), workload)
