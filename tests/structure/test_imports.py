@@ -48,6 +48,7 @@ def test_the_reader_sees_nova_s_own_imports() -> None:
         ("nova_config_x", "from nova.wire.codec import y", "config imports wire"),
         ("nova_log", "import nova.config.schema", "log imports config"),
         ("nova_plan_x", "import nova.engine.x", "plan imports engine"),
+        ("nova_sim_x", "import nova.engine.runner", "sim has no I/O"),
         ("nova_coordinator_x", "import nova.engine.x", "they talk in messages only"),
         ("nova_node_x", "import nova.coordinator.x", "they talk in messages only"),
         ("nova_engine_x", "import nova.node.x", "they talk in messages only"),
