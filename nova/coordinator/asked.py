@@ -54,10 +54,10 @@ def configured(plan: Plan, model: str) -> Wish:
     return Wish(model, plan.strategy, workload, frozenset(map(str, plan.pin)), excluded)
 
 
-def asked(query: PlanQuery, plan: Plan, model: str, placed: Sequence[tuple[str, int]]) -> Wish:
+def asked(query: PlanQuery, config: NodeConfig, placed: Sequence[tuple[str, int]]) -> Wish:
     """A client's wishes over the configuration's. `placed` is what runs, which the strategy "manual" means where nobody
     says otherwise. Raises PlanError for what cannot be meant."""
-    wish = configured(plan, model)
+    wish, known = configured(config.plan, config.deployment.model), config.deployment.nodes or [config.name]
     strategy = query.strategy or wish.strategy
     if strategy not in get_args(Strategy):
         raise PlanError(f"no strategy {strategy[:40]!r}: it is one of {', '.join(get_args(Strategy))}")
@@ -69,6 +69,8 @@ def asked(query: PlanQuery, plan: Plan, model: str, placed: Sequence[tuple[str, 
     acceptance = wish.workload.acceptance if query.acceptance is None else query.acceptance
     if not 0.0 <= acceptance < 1.0:
         raise PlanError(f"an acceptance of {acceptance} cannot be planned for: it is at least 0 and below 1")
+    if unknown := [node for node in query.excluded if node not in known]:
+        raise PlanError(f"{', '.join(unknown)} cannot be left out: deployment.nodes has {', '.join(known)}")
     workload = replace(
         wish.workload,
         context=query.context or wish.workload.context,
@@ -78,5 +80,5 @@ def asked(query: PlanQuery, plan: Plan, model: str, placed: Sequence[tuple[str, 
     )
     excluded = wish.excluded | dict.fromkeys(query.excluded, "excluded by whoever asks")
     pinned = frozenset(query.pinned) or wish.pinned - set(query.excluded)
-    manual = list(query.manual or placed) if strategy == "manual" else []
-    return Wish(query.model or model, cast(Strategy, strategy), workload, pinned, excluded, manual)
+    manual = tuple(query.manual or placed) if strategy == "manual" else ()
+    return Wish(query.model or wish.model, cast(Strategy, strategy), workload, pinned, excluded, manual)

@@ -66,12 +66,11 @@ class Questions:
 
     async def _plan(self, query: PlanQuery) -> PlanReport:
         """Raises PlanError, ModelError."""
-        model = self._config.deployment.model
         placed = list(zip(self._deployment.nodes, self._deployment.split, strict=False))
-        wish = asked(query, self._config.plan, model, placed)
+        wish = asked(query, self._config, placed)
         if not wish.model:
             raise PlanError("no model is deployed: name the one to plan for")
-        measured = self._measured(wish.model, model) if query.measured else None
+        measured = self._measured(wish.model, self._config.deployment.model) if query.measured else None
         return (await self._planner.plan(wish, measured)).report
 
     def _measured(self, model: str, deployed: str) -> Measured:
@@ -79,8 +78,8 @@ class Questions:
         if model != deployed:
             raise PlanError(f"what runs is {deployed or 'no model'}, so there are no measured times for {model}")
         measured = self._planning.measured
+        if measured is None and self._deployment.state != "serving":
+            raise PlanError(f"no measured times: {self._deployment.why_not}")
         if measured is None:
-            why = f": {self._deployment.why_not}" if self._deployment.state != "serving" else ""
-            few = "too few tokens of a single text have gone through the stages of late; generate some, and ask again"
-            raise PlanError(f"no measured times{why or f': {few}'}")
+            raise PlanError("no measured times: let the group generate some tokens of a single text, and ask again")
         return measured
