@@ -11,6 +11,7 @@ import msgspec
 
 from nova.testing.report import Report
 from nova.transport.manual import Option
+from nova.wire.plans import PlanReport
 from nova.wire.values import (
     AttachmentOffer,
     AttemptReport,
@@ -48,7 +49,8 @@ class Text(Output, frozen=True, kw_only=True):
 
 
 class Status(Output, frozen=True, kw_only=True):
-    """`nova status --json`."""
+    """`nova status --json`. `plan` is what the layers were placed by, null where they were not planned; `deviations`
+    says where its prediction is off, and whether another one would be better."""
 
     coordinator: str
     nova: str
@@ -61,6 +63,8 @@ class Status(Output, frozen=True, kw_only=True):
     engines: list[EngineStatus]
     counters: dict[str, int]
     reasons: list[str]
+    plan: PlanReport | None = None
+    deviations: list[str] = []
 
 
 class Explanation(Output, frozen=True, kw_only=True):

@@ -76,8 +76,19 @@ def cluster(status: Status) -> RenderableType:
     passed = [Line(line) for line in _unavailable(status)]
     passed += [Line(f"not {name}: {reason}") for name, reason in sorted(status.rejected.items())]
     why = [] if serving else [Line(reason, style="yellow") for reason in status.reasons]
+    planned = [Line(line) for line in _expected(status)]
     stages: list[RenderableType] = [engines, *details] if status.engines else []
-    return Group(head, *_load(status.counters), nodes, *machines, *stages, *passed, *why)
+    return Group(head, *_load(status.counters), nodes, *machines, *stages, *planned, *passed, *why)
+
+
+def _expected(status: Status) -> list[str]:
+    """What the plan promised, and where that is off."""
+    if status.plan is None:
+        return []
+    given = status.plan.prediction
+    first = f"the first token behind {status.plan.prompt} after {given.ttft_s:.2f} s"
+    line = f"planned ({status.plan.strategy}): {given.tok_s:.1f} tok/s for one text, {first}"
+    return [line, *([status.plan.advice] if status.plan.advice else []), *status.deviations]
 
 
 def _load(counters: Mapping[str, int]) -> list[RenderableType]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from lablib import quota
 from lablib.cluster import LabCluster, cluster
+from lablib.lab import Lab
 from lablib.life import lab
 
 from benches.demo import PROMPT, folder
@@ -92,12 +93,18 @@ async def _emulated(case: Case) -> tuple[float, float]:
 
 def _real(strategy: str) -> tuple[float, float]:
     """The same for the demo model on the lab's unequal machines."""
-    settings = [
-        setting("deployment.model", str(folder())),
-        setting("plan.strategy", strategy),
-        setting("transport.order", ["tcp"]),
-    ]
-    with lab(2, cpu=CPU) as found, cluster(found, settings) as nodes:
+    with lab(len(CPU), cpu=CPU) as found:
+        settings = [
+            setting("deployment.model", str(folder())),
+            setting("deployment.nodes", found.hosts),
+            setting("plan.strategy", strategy),
+            setting("transport.order", ["tcp"]),
+        ]
+        return _paces(found, settings)
+
+
+def _paces(found: Lab, settings: list[str]) -> tuple[float, float]:
+    with cluster(found, settings) as nodes:
         _generate(nodes, WARM_TOKENS, READY_S)
         measured = _generate(nodes, TOKENS, GENERATE_S)
         return float(nodes.asked("status")["plan"]["prediction"]["tok_s"]), float(measured["decode_tok_s"])
