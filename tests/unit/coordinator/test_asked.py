@@ -23,7 +23,12 @@ def test_what_a_client_leaves_open_is_as_configured() -> None:
     settings = config(strategy="throughput", batch=8, context=100, acceptance=0.5, head_room=0.2, pin=["b"])
     wish = asked(PlanQuery("q"), settings, PLACED)
     assert wish == configured(settings.plan, "m")
-    assert (wish.strategy, wish.workload.batch, wish.workload.context, wish.pinned) == ("throughput", 8, 100, {"b"})
+    assert (wish.strategy, wish.workload.batch, wish.workload.context, set(wish.pinned)) == (
+        "throughput",
+        8,
+        100,
+        {"b"},
+    )
 
 
 def test_what_a_client_says_wins_and_it_may_drop_a_pin() -> None:
