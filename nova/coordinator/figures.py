@@ -1,16 +1,12 @@
 """A model's figures, worked out in a process that is thrown away: they come from mlx_lm, which no daemon imports.
 
-`python -m nova.coordinator.figures`: the first line of standard input is a `Request`, the only line of standard output
-an `Answer`, both as JSON. Standard input stays open as the lifeline.
+`python -m nova.coordinator.figures` is asked a `Request` and answers an `Answer` (`nova.throwaway`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
@@ -19,6 +15,7 @@ from nova.errors import ModelError, NovaError
 from nova.model.figures import figures_of
 from nova.plan.inputs import ModelFigures
 from nova.plan.profiles import is_emulated
+from nova.throwaway import Child
 from nova.wire.values import Record
 
 LIMIT_S = 60.0
@@ -76,23 +73,14 @@ async def _ask(child: asyncio.subprocess.Process, request: Request) -> bytes:
 
 
 def main() -> None:
-    answers = os.dup(1)  # only ours: what a library prints goes to the log
-    os.dup2(2, 1)
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
-    threading.Thread(target=_end_with_the_lifeline, name="nova-lifeline", daemon=True).start()
+    child = Child()
+    request = msgspec.json.decode(child.asked(), type=Request)
+    child.guard(LIMIT_S, lambda why: Answer(reason=f"{request.name}: {why}"))
     try:
         answer = Answer(figures_of(request.name, Path(request.home)))
     except NovaError as error:
         answer = Answer(reason=str(error))
-    with open(answers, "wb") as out:
-        out.write(msgspec.json.encode(answer) + b"\n")
-
-
-def _end_with_the_lifeline() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
+    child.answer(answer)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,16 @@
 """What this machine takes for a model's layers, measured in a throw-away process: `python -m nova.engine.profile`.
 
-The first line of standard input is a `ProfileRequest`, the only line of standard output a `ProfileAnswer`. Standard
-input stays open as the lifeline; the kernel's alarm clock ends a process that hangs in native code.
+It is asked a `ProfileRequest` and answers a `ProfileAnswer` (`nova.throwaway`).
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 import psutil
@@ -23,14 +18,13 @@ import psutil
 from nova.clock import Deadline
 from nova.errors import ModelError
 from nova.plan.fit import Measured, curves
+from nova.throwaway import Child
 from nova.wire.plans import NodeProfile
-from nova.wire.profiling import MAX_REASON_CHARS, ProfileAnswer, ProfileRequest
+from nova.wire.profiling import ProfileAnswer, ProfileRequest
 
 MOST_LAYERS = 16
 MOST_BYTES = 2 << 30
 """Of the layers that are run; a quarter of the free memory where that is less."""
-ALARM_S = 2.0
-"""So long after its limit the process ends without help, when nobody has ended it."""
 
 
 def answer(request: ProfileRequest, deadline: Deadline) -> ProfileAnswer:
@@ -89,45 +83,14 @@ def most_memory() -> int:
 
 def main() -> None:
     started = time.monotonic() - (time.time() - psutil.Process().create_time())
-    answers = os.dup(1)  # only ours: what a library prints goes to the log
-    os.dup2(2, 1)
-    request = msgspec.json.decode(_read_line(), type=ProfileRequest)
-    sys.excepthook = partial(_raised, answers)
-    signal.setitimer(signal.ITIMER_REAL, request.limit_s + ALARM_S)
-    threading.Thread(target=_end_with_the_lifeline, name="nova-lifeline", daemon=True).start()
+    child = Child()
+    request = msgspec.json.decode(child.asked(), type=ProfileRequest)
+    child.guard(request.limit_s, lambda why: ProfileAnswer(raised=why))
     if sys.platform == "linux":  # as engines run
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if request.cpus:
             os.sched_setaffinity(0, request.cpus)
-    _say(answers, answer(request, Deadline(started + request.budget_s)))
-
-
-def _read_line() -> bytes:
-    """Read without buffering ahead, since the rest of standard input is the lifeline."""
-    line = bytearray()
-    while (byte := os.read(0, 1)) and byte != b"\n":
-        line += byte
-    return bytes(line)
-
-
-def _end_with_the_lifeline() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
-
-
-def _raised(answers: int, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The interpreter's hook for what nobody caught; the trace goes to the log."""
-    sys.__excepthook__(kind, error, trace)
-    _say(answers, ProfileAnswer(raised=f"{kind.__name__}: {error}"[:MAX_REASON_CHARS]))
-
-
-def _say(answers: int, answer: ProfileAnswer) -> None:
-    """Write the answer, and end at once: no library's exit handlers have a say in it."""
-    data = memoryview(msgspec.json.encode(answer) + b"\n")
-    while data:
-        data = data[os.write(answers, data) :]
-    os._exit(0)
+    child.answer(answer(request, Deadline(started + request.budget_s)))
 
 
 if __name__ == "__main__":

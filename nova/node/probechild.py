@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from nova.node.process import signal_name
-from nova.transport.probe import MAX_ANSWER_BYTES, MAX_REASON_CHARS, Answer, Request
+from nova.throwaway import MAX_REASON_CHARS
+from nova.transport.probe import MAX_ANSWER_BYTES, Answer, Request
 from nova.wire.values import TransportOffer
 
 log = structlog.get_logger(__name__)

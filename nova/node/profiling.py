@@ -28,8 +28,9 @@ from nova.node.probechild import ProbeChild
 from nova.node.process import signal_name
 from nova.plan.fit import emulated
 from nova.plan.profiles import find_profile, is_emulated
+from nova.throwaway import MAX_REASON_CHARS
 from nova.wire.plans import NodeProfile
-from nova.wire.profiling import MAX_ANSWER_BYTES, MAX_REASON_CHARS, ProfileAnswer, ProfileRequest
+from nova.wire.profiling import MAX_ANSWER_BYTES, ProfileAnswer, ProfileRequest
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,6 @@ from nova.wire.plans import NodeProfile
 from nova.wire.values import Record
 
 MAX_ANSWER_BYTES = 64 << 10
-MAX_REASON_CHARS = 2000
 
 
 class ProfileRequest(Record, frozen=True):

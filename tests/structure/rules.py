@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "ids", "clock", "log", "paths"}),
+    frozenset({"errors", "ids", "clock", "log", "paths", "throwaway"}),
     frozenset({"config"}),
     frozenset({"wire"}),
     frozenset({"transport"}),

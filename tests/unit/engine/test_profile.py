@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from nova.clock import Deadline
 from nova.engine import bench
 from nova.engine.bench import SPARSE, Bench
-from nova.engine.profile import ALARM_S, MOST_LAYERS, answer, how_many
+from nova.engine.profile import MOST_LAYERS, answer, how_many
 from nova.model.stage import load_stage
 from nova.plan.fit import PREFILL, WIDTHS
+from nova.throwaway import ALARM_S
 from nova.wire.profiling import ProfileAnswer, ProfileRequest
 
 LIMIT_S = 60.0

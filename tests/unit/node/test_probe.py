@@ -17,7 +17,8 @@ from nova.errors import ConfigError
 from nova.node.addresses import Resolved
 from nova.node.probechild import MAX_LOG_BYTES, probe
 from nova.node.prober import probe_all
-from nova.transport.probe import MAX_ANSWER_BYTES, MAX_REASON_CHARS, Request
+from nova.throwaway import MAX_REASON_CHARS
+from nova.transport.probe import MAX_ANSWER_BYTES, Request
 from nova.wire.values import TransportOffer
 from tests.unit.node import odd
 
