@@ -32,6 +32,8 @@ from nova.local.process import DaemonProcess
 log = structlog.get_logger(__name__)
 
 MARK = "NOVA_CLUSTER"
+PROFILES = "profiles"
+"""In a node's home (`nova.node.profiling`)."""
 START_S = 60.0
 """A daemon that is not up after this long never will be; a cold start on a slow disk takes some seconds."""
 
@@ -172,6 +174,8 @@ async def running(plan: ClusterPlan, home: Path) -> AsyncIterator[LocalCluster]:
     _sweep_folders(base)
     folder = base / f"cluster-{os.getpid()}-{secrets.token_hex(3)}"
     cluster = LocalCluster(plan, paths.ensure(folder))
+    # What this machine can do with a model is measured once, and not by every cluster that is thrown away.
+    (folder / PROFILES).symlink_to(paths.ensure(home / PROFILES), target_is_directory=True)
     try:
         await cluster.start()
         yield cluster
