@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nova.control.client import Client
@@ -14,8 +15,10 @@ from nova.coordinator.observed import STEPS
 from nova.errors import ControlError, GenerationError
 from nova.ids import new_request_id
 from nova.local.cluster import ClusterPlan, running
+from nova.wire.plans import NodeProfile
 from nova.wire.requests import Completed, Generate, PlanQuery
 from nova.wire.work import Sampling
+from tests.support.tiny import make_tiny
 
 LIMIT_S = 60.0
 MODEL = "emulated:m5dense"
@@ -25,9 +28,9 @@ TOKEN_S = 0.0764
 
 
 @asynccontextmanager
-async def planned(home: Path, *settings: str) -> AsyncIterator[Client]:
+async def planned(home: Path, *settings: str, model: str = MODEL) -> AsyncIterator[Client]:
     """Two nodes of one machine; their layers are placed by these settings of [plan]."""
-    plan = ClusterPlan(2, MODEL, transports=["tcp"], settings=[f"plan.{each}" for each in settings])
+    plan = ClusterPlan(2, model, transports=["tcp"], settings=[f"plan.{each}" for each in settings])
     async with asyncio.timeout(LIMIT_S), running(plan, home) as cluster, cluster.client() as client:
         yield client
 
@@ -83,6 +86,24 @@ def test_every_strategy_that_wants_both_nodes_is_served_by_both(tmp_path: Path) 
             assert await placement(client) == there, "to ask changes nothing"
 
     asyncio.run(scenario())
+
+
+def test_nodes_are_measured_with_a_real_model_and_what_they_can_do_outlives_the_cluster(tmp_path: Path) -> None:
+    model = make_tiny(tmp_path / "tiny", "llama", layers=4, eos_token_id=None)
+
+    async def scenario() -> None:
+        async with planned(tmp_path, "strategy=memory", model=str(model)) as client:
+            assert (await ask(client, 4)).completion_tokens == 4
+            there = await placement(client)
+            assert len(there) == 2
+            assert sum(layers for _, layers in there) == 4
+            report = await client.plan(PlanQuery(new_request_id(), strategy="latency"))
+            assert len(report.stages) == 1
+            assert report.prediction.tok_s > 0
+
+    asyncio.run(scenario())
+    (kept,) = (tmp_path / "profiles").iterdir()  # nodes that are alike on one machine share it
+    assert msgspec.json.decode(kept.read_bytes(), type=NodeProfile).layer_s
 
 
 def test_a_request_that_waits_is_told_why_there_is_no_plan(tmp_path: Path) -> None:
