@@ -49,8 +49,10 @@ def deployment_problems(deployment: Deployment) -> Iterator[Problem]:
 
 
 def _plan(plan: Plan, deployment: Deployment) -> Iterator[Problem]:
-    """Whether it is about the nodes that there are, and leaves something to plan."""
-    named, known = {"pin": plan.pin, "exclude": plan.exclude}, ", ".join(deployment.nodes) or "empty"
+    """Whether it is about the nodes that there are, and leaves something to plan. A worker plans nothing."""
+    if not deployment.nodes:
+        return
+    named, known = {"pin": plan.pin, "exclude": plan.exclude}, ", ".join(deployment.nodes)
     for key, nodes in named.items():
         for index, node in enumerate(nodes):
             if node not in deployment.nodes:
@@ -58,7 +60,7 @@ def _plan(plan: Plan, deployment: Deployment) -> Iterator[Problem]:
     both = next((node for node in plan.pin if node in plan.exclude), None)
     if both is not None:
         yield "plan.exclude", f"{both!r} is in plan.pin as well"
-    if deployment.nodes and set(deployment.nodes) <= set(plan.exclude):
+    if set(deployment.nodes) <= set(plan.exclude):
         yield "plan.exclude", "leaves no node of deployment.nodes"
     if deployment.split and plan.strategy != "manual":
         yield "deployment.split", f'is for plan.strategy = "manual"; {plan.strategy!r} finds its own: leave it out'

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nova.coordinator.planner import Planned, corrected
+from nova.coordinator.planner import Planned, corrected, planned
 from nova.plan.compare import Deviation, Measured, compare
 from nova.plan.predict import Goal, predict, rate
-from nova.plan.strategies import PREFERRED, plan
 
 GAIN = 0.05
 """Share of its rate that another placement must be predicted to gain: to form anew loads the model again."""
@@ -30,25 +29,26 @@ class Judgement:
         return f"by measured times {self.gain:.0%} more tokens per second are expected of another placement: {layers}"
 
 
-def judge(planned: Planned, measured: Measured) -> Judgement:
+def judge(present: Planned, measured: Measured) -> Judgement:
     """A plan that is met is left alone. Raises PlanError where another pipeline was measured, or nothing fits."""
-    deviations = compare(planned.report, measured)
+    deviations = compare(present.report, measured)
     if not deviations:
         return Judgement([])
-    question = corrected(planned.question, planned.placement, measured)
-    again = Planned(question, plan(question))
-    goal = _goal(planned)
-    reached = rate(predict(question, planned.placement)[1], goal)
+    question = corrected(present.question, present.placement, measured)
+    again, goal = planned(question), _goal(present)
+    reached = rate(predict(question, present.placement)[1], goal)
     gain = rate(again.report.prediction, goal) / reached - 1
-    if again.placement == planned.placement or gain <= GAIN:
+    if again.placement == present.placement or gain <= GAIN:
         return Judgement(deviations)
     return Judgement(deviations, again, gain)
 
 
-def _goal(planned: Planned) -> Goal:
+def _goal(present: Planned) -> Goal:
     """What the placement is to be good for; a rule's is what placements by rule are compared by."""
-    match planned.report.objective:
+    from nova.plan.strategies import PREFERRED  # as in `planned`
+
+    match present.report.objective:
         case "latency" | "throughput" | "speculative" as goal:
             return goal
         case _:
-            return PREFERRED[planned.question.workload.prefer]
+            return PREFERRED[present.question.workload.prefer]

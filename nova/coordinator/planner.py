@@ -17,7 +17,6 @@ from nova.errors import PlanError
 from nova.plan.compare import Measured, profiles_from
 from nova.plan.inputs import ModelFigures, Question
 from nova.plan.predict import predict
-from nova.plan.strategies import plan
 from nova.wire.plans import PlanReport
 
 Figures = Callable[[str, Path], Awaitable[ModelFigures]]
@@ -51,7 +50,7 @@ class Planner:
         if running is not None:
             placed = list(zip(self.deployment.nodes, self.deployment.split, strict=True))
             question = await asyncio.to_thread(corrected, question, placed, running)
-        return Planned(question, await asyncio.to_thread(plan, question))
+        return await asyncio.to_thread(planned, question)
 
     async def _question(self, wish: Wish) -> Question:
         choice = self.deployment.choice
@@ -68,6 +67,13 @@ class Planner:
             msgspec.structs.replace(each, memory_bytes=each.memory_bytes + held.get(each.name, 0)) for each in profiles
         ]
         return wish.question(model, profiles, choice.links())
+
+
+def planned(question: Question) -> Planned:
+    """A large cluster takes many seconds: off the event loop. Raises PlanError."""
+    from nova.plan.strategies import plan  # brings numpy, and daemons that plan nothing start without its 0.1 s
+
+    return Planned(question, plan(question))
 
 
 def corrected(question: Question, placed: Sequence[tuple[str, int]], measured: Measured) -> Question:

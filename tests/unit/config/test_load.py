@@ -31,6 +31,10 @@ def test_no_file_and_no_override_gives_the_defaults() -> None:
     assert load(None) == NodeConfig()
 
 
+def test_a_worker_may_be_told_what_only_the_coordinator_plans() -> None:
+    assert load(None, ["plan.pin=['a']", "plan.exclude=['b']"]).plan.pin == ["a"]
+
+
 def test_a_file_needs_only_the_keys_that_differ(file: Path) -> None:
     file.write_text('name = "a"\n[engine]\nload_s = 5\n')
     config = load(file)
