@@ -135,5 +135,7 @@ def describe(status: StatusReply) -> str:
         return f"forming{over}: {phases}"
     if status.state == "opening":
         return "opening the model"
+    if status.state == "planning":
+        return "measuring the nodes, to plan where the layers go"
     missing = [node.name for node in status.nodes if node.state == "missing"]
     return f"waiting for {', '.join(missing)}" if missing else f"the deployment is {status.state}"

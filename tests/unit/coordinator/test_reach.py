@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nova.config.schema import Transport
-from nova.coordinator.reach import NOMINAL, VERIFIED, links
+from nova.coordinator.reach import HANDLING_S, NOMINAL, VERIFIED, links
 from nova.transport.api import Caps
 from nova.transport.offers import names
 from nova.transport.select import FRAMES
@@ -28,8 +28,8 @@ def test_a_link_is_as_good_as_its_worse_end_over_the_best_network() -> None:
         "b": [offer("tcp", ("lan", 3e-4, 1e8), ("cable", 2e-4, 5e9))],
     }
     assert links(offers, POLICY, {}) == [
-        LinkProfile("a", "b", 2e-4, 4e9, "tcp", NOMINAL),
-        LinkProfile("b", "a", 2e-4, 4e9, "tcp", NOMINAL),
+        LinkProfile("a", "b", 2e-4 + HANDLING_S, 4e9, "tcp", NOMINAL),
+        LinkProfile("b", "a", 2e-4 + HANDLING_S, 4e9, "tcp", NOMINAL),
     ]
 
 
@@ -37,8 +37,8 @@ def test_what_verify_measured_counts_for_its_transport_and_its_way() -> None:
     offers = {node: [offer("tcp", ("lan", 3e-4, 1e8)), offer("zmq", ("lan", 1e-4, 1e9))] for node in "ab"}
     measured = {("tcp", "a", "b"): LinkMeasure(1, 5e-4, 2e8), ("zmq", "b", "a"): LinkMeasure(0, 1e-6, 1e9)}
     assert links(offers, POLICY, measured) == [
-        LinkProfile("a", "b", 5e-4, 2e8, "tcp", VERIFIED),
-        LinkProfile("b", "a", 3e-4, 1e8, "tcp", NOMINAL),
+        LinkProfile("a", "b", 5e-4 + HANDLING_S, 2e8, "tcp", VERIFIED),
+        LinkProfile("b", "a", 3e-4 + HANDLING_S, 1e8, "tcp", NOMINAL),
     ]
 
 
