@@ -18,8 +18,8 @@ from nova.wire.values import AttachmentOffer, TransportOffer
 NOMINAL = "as the transport's plugin estimates it"
 VERIFIED = "measured when the link was verified"
 HANDLING_S = 5e-4
-"""What two engines take to hand a chunk on, beside the way itself. Over loopback a hop of a decode step takes 0.4 ms, and
-a step over two stages 0.5 ms that neither they nor the hops explain (`tools/bench sequential`)."""
+"""What two engines take to hand a chunk on, beside the way itself. Over loopback a hop of a decode step takes 0.4 ms,
+and a step over two stages 0.5 ms that neither they nor the hops explain (`tools/bench sequential`)."""
 
 
 def links(offers: Mapping[str, Sequence[TransportOffer]], policy: Policy, measured: Measured) -> list[LinkProfile]:
