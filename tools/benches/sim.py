@@ -21,6 +21,7 @@ from benches.streams import ENDLESS, decoding
 from nova import paths
 from nova.control.client import Client
 from nova.coordinator.links import one_way_ns
+from nova.coordinator.reach import HANDLING_S
 from nova.local.cluster import ClusterPlan, running
 from nova.plan.profiles import PREFIX, PROFILES
 from nova.sim.load import Ask, Load, poisson
@@ -70,7 +71,7 @@ async def _beside(report: Report, progress: Progress, extent: Extent) -> None:
                 links = (await client.explain()).attempts[-1].links
                 line = emulated_line(
                     profile, profile.stages(stages), [link.source for link in links],
-                    [link.latency_s for link in links],
+                    [link.latency_s + HANDLING_S for link in links],
                     [profile.hidden * BYTES / link.bandwidth_bytes_s for link in links],
                 )  # fmt: skip
                 foretold = _foretold(line, streams, extent)
