@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("name", choices=["list", *BENCHES], help="a bench, or list")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     parser.add_argument("--quick", action="store_true", help=f"a rough look; for {', '.join(sorted(QUICK))}")
-    parser.add_argument("--blas", help="Linux, for serve: engine.cpu_blas, for mlx_lm.server too; openblas if not given")
+    parser.add_argument("--blas", help="Linux, for serve: engine.cpu_blas, of mlx_lm.server too; default openblas")
     arguments = parser.parse_args()
     if arguments.quick and arguments.name not in QUICK:
         parser.error(f"{arguments.name} has no --quick")
