@@ -22,6 +22,7 @@ import structlog
 
 from nova.engine.control import ControlLine
 from nova.engine.failure import PluginCall, described, message, trace
+from nova.engine.priority import compute_in_long_runs
 from nova.errors import ConfigError, EngineError, FormingFailed, NovaError, TransportError
 from nova.log import setup
 from nova.wire import phases
@@ -133,8 +134,7 @@ def main() -> int:
     # A crash in native code says where it was before it ends; SIGUSR1 makes an engine that hangs do the same. The
     # handlers are C: they run while a plugin holds the GIL, and nothing of the plugin runs after them.
     faulthandler.enable()
-    if sys.platform == "linux":  # it computes in long runs: its own threads' short ones need not interrupt those
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    compute_in_long_runs()
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python would wait for the GIL
     boot = read_boot()

@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from nova.clock import Deadline
+from nova.engine.priority import compute_in_long_runs
 from nova.errors import ModelError
 from nova.plan.fit import Measured, curves
 from nova.throwaway import Child
@@ -86,10 +87,9 @@ def main() -> None:
     child = Child()
     request = msgspec.json.decode(child.asked(), type=ProfileRequest)
     child.guard(request.limit_s, lambda why: ProfileAnswer(raised=why))
-    if sys.platform == "linux":  # as engines run
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        if request.cpus:
-            os.sched_setaffinity(0, request.cpus)
+    compute_in_long_runs()  # as engines do
+    if sys.platform == "linux" and request.cpus:
+        os.sched_setaffinity(0, request.cpus)
     child.answer(answer(request, Deadline(started + request.budget_s)))
 
 
